@@ -1,0 +1,66 @@
+"""Who asks: the same credentials and the same identity as in the data plane."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from xairouter.directory.identity import Identifier
+from xairouter.domain.calls import Refusal
+from xairouter.errors import ManageError
+from xairouter.manage.desk import Actor, Desk, StaleVaultError
+
+T = TypeVar("T")
+MOST_BODY = 4 * 1024 * 1024
+
+
+def desk_of(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+async def actor_of(request: Request) -> Actor:
+    """The actor behind the request's XAI API key; raises ManageError with the 401 codes."""
+    identifier: Identifier = request.app.state.identifier
+    headers: dict[bytes, bytes] = {}
+    for name, value in request.scope["headers"]:
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    identity = await identifier.resolve(headers, b"")
+    if isinstance(identity, Refusal):
+        raise ManageError(identity.code, identity.message)
+    return Actor(identity.caller, identity.vault, address_of(request))
+
+
+def address_of(request: Request) -> str:
+    """The client's address, forwarded ones only from trusted proxies."""
+    find: Callable[[Any, dict[bytes, bytes]], str] = request.app.state.client_address
+    return find(request.scope, dict(request.scope["headers"]))
+
+
+async def raw_body(request: Request) -> bytes:
+    """The body unparsed, for custody; at most 4 MB."""
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_BODY:
+            raise ManageError("body_too_large", "The body is larger than 4 MB.")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def retried(request: Request, actor: Actor, act: Callable[[Actor], Awaitable[T]]) -> T:
+    """Do a verb; if the vault has moved to another epoch, open it anew and do it once more."""
+    try:
+        return await act(actor)
+    except StaleVaultError:
+        request.app.state.desk.directory.drop(actor.owner_id)
+    fresh = await actor_of(request)
+    try:
+        return await act(fresh)
+    except StaleVaultError:
+        raise ManageError("conflict", "The vault was changed at the same time.") from None
+
+
+TheDesk = Annotated[Desk, Depends(desk_of)]
+TheActor = Annotated[Actor, Depends(actor_of)]
+RawBody = Annotated[bytes, Depends(raw_body)]

@@ -1,0 +1,249 @@
+"""The composition root: names the drivers, puts the house together, starts and stops its loops."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from xairouter import __version__
+from xairouter.api.problems import install
+from xairouter.api.routes import router
+from xairouter.clock import fresh_id
+from xairouter.custody.derive import self_test
+from xairouter.custody.epochs import EpochFloor
+from xairouter.custody.room import Strongroom
+from xairouter.directory.directory import Directory
+from xairouter.directory.identity import Identifier
+from xairouter.errors import ConfigError
+from xairouter.gateway.asgi import Gateway
+from xairouter.gateway.edge import Limits as EdgeLimits
+from xairouter.gateway.edge import protocol_class
+from xairouter.gateway.running import Running
+from xairouter.gateway.talk import BodyBudget, client_address
+from xairouter.gateway.work import Parts
+from xairouter.ledger.book import Book
+from xairouter.ledger.drain import Drain
+from xairouter.ledger.journal import Journal
+from xairouter.manage import expire
+from xairouter.manage.desk import Desk
+from xairouter.observe import Metrics, log
+from xairouter.providers.prices import compile_price_list
+from xairouter.settings import Settings
+from xairouter.storage.database import Database
+from xairouter.upstream.aiohttp_client import AiohttpClient
+from xairouter.upstream.egress import Egress
+from xairouter.upstream.interface import Limits
+
+SWEEP_SECONDS = 30.0
+
+
+class House:
+    """One process of the router, from ``start`` to ``stop``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.database = Database(settings.effective_database_url)
+        self.egress = Egress(allow_private=settings.allow_private_providers)
+        self.directory = Directory(self.database, blind_seconds=settings.blind_seconds)
+        self._stop = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Migrate, recover what a dead process left, and start the loops."""
+        settings = self.settings
+        check_cryptography()
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self.database.migrate()
+        await self.directory.start()
+        journals = settings.data_dir / "journal"
+        self.journal = Journal(
+            journals / fresh_id("inst"),
+            max_bytes=settings.journal_max_bytes,
+            sync_ms=settings.journal_sync_ms,
+        )
+        loop = asyncio.get_running_loop()
+        self.book = Book(self.journal, self.metrics, loop.time)
+        self.drain = Drain(self.book, self.database, journals)
+        await self.drain.adopt()
+        self.prices = compile_price_list()
+        self.client = AiohttpClient(self.egress)
+        self.room = Strongroom(self.client, EpochFloor(settings.data_dir / "vault-epochs"))
+        self.running = Running(
+            self.directory,
+            self.metrics,
+            idle_seconds=settings.idle_seconds,
+            total_seconds=settings.total_seconds,
+        )
+        self.directory.on_change(self._forget_vaults)
+        self.directory.on_change(self.running.review)
+        for work in (
+            self.directory.follow,
+            self.drain.run,
+            self.running.sweep,
+            self._sweep_vaults,
+            partial(expire.run, self.database, self.directory),
+        ):
+            self._loops.append(asyncio.create_task(work(self._stop)))
+
+    async def _forget_vaults(self, owner_id: str) -> None:
+        self.room.forget_owner(owner_id)
+
+    async def _sweep_vaults(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
+            self.room.sweep()
+
+    def application(self) -> Gateway:
+        """The ASGI application: the data plane, and the management plane beside it."""
+        settings = self.settings
+        identifier = Identifier(self.directory, self.room)
+        trusted = tuple(
+            ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies
+        )
+        parts = Parts(
+            identifier=identifier,
+            directory=self.directory,
+            room=self.room,
+            book=self.book,
+            running=self.running,
+            prices=self.prices,
+            metrics=self.metrics,
+            limits=Limits(settings.connect_seconds, settings.first_byte_seconds),
+            max_body=settings.max_body,
+            body_idle_seconds=settings.body_idle_seconds,
+            trusted_proxies=trusted,
+        )
+        desk = Desk(
+            self.database,
+            self.directory,
+            self.room,
+            self.egress,
+            self.prices,
+            settings.automation_secret,
+        )
+        management = management_app()
+        management.state.desk = desk
+        management.state.identifier = identifier
+        management.state.client_address = partial(client_address, trusted=trusted)
+        budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)
+        return Gateway(
+            parts, budget, management, ready=self.ready, metrics_token=settings.metrics_token
+        )
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether calls can be served, and in what state the parts are."""
+        blind = self.directory.blind_for
+        state = {
+            "version": __version__,
+            "database": "ok" if blind < 2 else f"not read for {int(blind)} s",
+            "ledger": "failing" if self.drain.is_failing else "ok",
+            "journal_bytes": self.journal.size,
+            "draining": self.running.is_draining,
+            "blind_seconds": self.settings.blind_seconds,
+        }
+        is_ready = (
+            blind < 2 + self.settings.blind_seconds
+            and self.journal.has_room
+            and not self.running.is_draining
+        )
+        return is_ready, {"status": "ready" if is_ready else "not ready", **state}
+
+    async def stop(self) -> None:
+        """Stop the loops, store what is finished, and let everything go."""
+        self._stop.set()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.drain.flush(10)
+        await self.client.close()
+        await self.journal.close()
+        await self.database.close()
+
+
+def check_cryptography() -> None:
+    """Raises ConfigError where this build of the library lacks what custody needs."""
+    failed = ""
+    try:
+        self_test()
+    except Exception as error:  # noqa: BLE001 -- whatever is missing, the sentence is the same
+        failed = type(error).__name__
+    if failed:
+        raise ConfigError(
+            [
+                "The installed `cryptography` package has no working ML-KEM and HPKE "
+                f"({failed}); install a build with them. There is no weaker fallback."
+            ]
+        )
+
+
+def management_app() -> FastAPI:
+    """The management plane alone, as its OpenAPI document describes it."""
+    app = FastAPI(
+        title="XAI Router management API",
+        version=__version__,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(router)
+    install(app)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, drained before it stops, and ending with status 0."""
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal drains; a second one does not wait."""
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain_and_exit())
+        else:
+            self.force_exit = self.should_exit = True
+
+    async def _drain_and_exit(self) -> None:
+        await self._drain()
+        self.should_exit = True
+
+
+async def serve(settings: Settings, listening: Callable[[str, int], None]) -> None:
+    """Run the router until a signal ends it; ``listening`` is told the address and port."""
+    house = House(settings)
+    await house.start()
+    bound = socket.create_server((settings.host, settings.port), backlog=4096, reuse_port=False)
+    port = int(bound.getsockname()[1])
+    house.egress.add_listener(port)
+    limits = EdgeLimits(
+        header_seconds=settings.header_seconds,
+        connections_per_address=settings.connections_per_address,
+    )
+    config = uvicorn.Config(
+        house.application(),
+        http=protocol_class(limits),
+        ws="none",
+        loop="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=75,
+    )
+    server = _Server(config, partial(house.running.drain, settings.drain_seconds))
+    listening(settings.host, port)
+    log.info("listening", host=settings.host, port=port, pid=os.getpid())
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        await house.stop()

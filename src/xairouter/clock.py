@@ -1,0 +1,54 @@
+"""The clock and the dice: the only places below the edges that ask for either.
+
+The pure floors (policy, dialects, domain) never import this module: they take ``now`` and
+``draw`` as arguments.
+"""
+
+import secrets
+import time
+from datetime import UTC, datetime
+
+from xairouter.errors import ConfigError
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def now_ms() -> int:
+    """The wall clock in milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def format_id(prefix: str, at_ms: int, entropy: int) -> str:
+    """An id such as ``call_01k…``: 48 bits of milliseconds, 80 bits of chance, in base32.
+
+    The layout is that of a ULID (github.com/ulid/spec) in lower case, so ids of one prefix
+    sort by the time at which they were made.
+    """
+    value = ((at_ms & (1 << 48) - 1) << 80) | (entropy & (1 << 80) - 1)
+    digits = []
+    for _ in range(26):
+        digits.append(_CROCKFORD[value & 31])
+        value >>= 5
+    return f"{prefix}_{''.join(reversed(digits))}"
+
+
+def fresh_id(prefix: str) -> str:
+    """A new id with the given prefix, unique by chance and sortable by time."""
+    return format_id(prefix, now_ms(), secrets.randbits(80))
+
+
+def rfc3339(at_ms: int) -> str:
+    """Milliseconds since 1970 as an RFC 3339 instant in UTC, such as ``2026-11-23T06:26:09.123Z``."""
+    text = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def parse_instant(text: str) -> int:
+    """An RFC 3339 instant as milliseconds since 1970; raises ConfigError with a sentence."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError([f"“{text[:40]}” is not an instant like 2026-11-23T06:26:09Z."]) from None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return int(value.timestamp() * 1000)

@@ -1,0 +1,93 @@
+"""The door in: a raw management body comes, its secret stays, the rest goes on.
+
+The body is parsed here and nowhere else, so that no validation error elsewhere can carry a
+secret. The secret lives in an ``Intake`` until it is sealed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from xairouter.custody.vault import OpenVault, fingerprint, last4, seal, unseal
+from xairouter.domain.accounts import ProviderKey
+from xairouter.domain.unshown import Unshown
+from xairouter.errors import ManageError
+
+_SECRET = re.compile(r"[\x21-\x7e]{0,8192}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What is stored of a provider key's secret."""
+
+    sealed: bytes = field(repr=False)
+    last4: str | None
+    fingerprint: str
+
+
+class Intake(Unshown):
+    """A parsed body: ``fields`` without the secret, and the secret, which only ``seal`` uses."""
+
+    __slots__ = ("_secret", "fields")
+
+    def __init__(self, fields: dict[str, object], secret: str | None) -> None:
+        self.fields = fields
+        self._secret = secret
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether the body brought a secret; an empty one (a keyless endpoint) counts."""
+        return self._secret is not None
+
+    @property
+    def is_keyless(self) -> bool:
+        return self._secret == ""
+
+    def seal(
+        self,
+        vault: OpenVault,
+        *,
+        key_id: str,
+        revision: int,
+        auth: Mapping[str, str],
+        endpoints: Mapping[str, str],
+    ) -> Sealed:
+        """Seal the secret for one row."""
+        secret = self._secret or ""
+        raw = secret.encode("ascii")
+        blob = seal(vault, raw, key_id=key_id, revision=revision, auth=auth, endpoints=endpoints)
+        return Sealed(blob, last4(secret), fingerprint(vault, raw))
+
+
+def read_body(body: bytes) -> Intake:
+    """Parse a management body that may carry a secret.
+
+    Raises ManageError ``invalid_field`` with words of ours only: never the parser's, which may
+    quote its input.
+    """
+    parsed: object = None
+    try:
+        parsed = msgspec.json.decode(body) if body else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ManageError("invalid_field", "The body must be a JSON object.", {"body": "not JSON"})
+    secret = parsed.pop("secret", None)
+    if secret is not None and not (isinstance(secret, str) and _SECRET.match(secret)):
+        raise ManageError(
+            "invalid_field",
+            "The field `secret` must be a string of visible ASCII characters.",
+            {"secret": "must be visible ASCII without spaces"},
+        )
+    return Intake(parsed, secret)
+
+
+def reseal(vault: OpenVault, onto: OpenVault, row: ProviderKey) -> Sealed:
+    """A stored key opened with one vault and sealed under another (re-key, take-over)."""
+    raw = unseal(vault, row)
+    blob = seal(
+        onto, raw, key_id=row.id, revision=row.revision, auth=row.auth, endpoints=row.endpoints
+    )
+    return Sealed(blob, row.last4, fingerprint(onto, raw))

@@ -1,0 +1,219 @@
+"""The strongroom of one process: vaults opened for a while, and the door out.
+
+Authority is cached under the look-up id of the secret that was presented, and nowhere else; a
+provider key is opened for each request, put into its header, and not kept.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from xairouter import __version__
+from xairouter.custody.epochs import EpochFloor
+from xairouter.custody.slots import open_slot
+from xairouter.custody.vault import OpenVault, unseal
+from xairouter.custody.withhold import SEARCHED_BYTES, needles, quotes, readable
+from xairouter.domain.accounts import ProviderKey
+from xairouter.domain.calls import Outbound
+from xairouter.domain.slots import Slot
+from xairouter.errors import CustodyError
+from xairouter.providers.interface import Rejection
+from xairouter.upstream.interface import Client, Headers, Limits, Reply, WireRequest
+
+ABSOLUTE_SECONDS = 12 * 3600
+_SCHEMES: dict[str, Callable[[str], tuple[str, str]]] = {
+    "bearer": lambda secret: ("authorization", f"Bearer {secret}"),
+    "x-api-key": lambda secret: ("x-api-key", secret),
+    "x-goog-api-key": lambda secret: ("x-goog-api-key", secret),
+    "api-key": lambda secret: ("api-key", secret),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A reply that must not pass: ``code`` is ``provider_key_rejected`` or
+    ``upstream_error_withheld``; ``status`` is what the provider said."""
+
+    code: str
+    status: int
+    headers: Headers = field(repr=False)
+
+
+@dataclass(slots=True)
+class BufferedReply:
+    """An error reply, read and searched; it has passed."""
+
+    status: int
+    headers: Headers
+    _body: bytes = field(repr=False)
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    async def close(self) -> None:
+        """Its connection was given back when the body was read."""
+
+
+class _Entry:
+    __slots__ = ("idle_seconds", "opened_at", "seal_tag", "used_at", "vault")
+
+    def __init__(
+        self, vault: OpenVault, seal_tag: bytes | None, now: float, idle_seconds: float
+    ) -> None:
+        self.idle_seconds = idle_seconds
+        self.vault = vault
+        self.seal_tag = seal_tag
+        self.opened_at = self.used_at = now
+
+
+class Strongroom:
+    """Opens vaults for presented secrets, and sends requests with opened provider keys."""
+
+    MAX_OPEN = 100_000
+
+    def __init__(
+        self,
+        client: Client,
+        floor: EpochFloor,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._floor = floor
+        self._now = monotonic
+        self._open: OrderedDict[bytes, _Entry] = OrderedDict()
+
+    def enter(self, slot: Slot, secret: str, *, idle_seconds: float) -> OpenVault:
+        """The vault that the secret's slot opens; raises CustodyError if it does not.
+
+        The result is remembered under the slot's look-up id for ``idle_seconds`` without use, at
+        most 12 hours, and only while the slot is sealed as it was.
+        """
+        now = self._now()
+        entry = self._open.get(slot.look_up_id)
+        if (
+            entry is not None
+            and entry.seal_tag == slot.seal_tag
+            and now - entry.used_at < idle_seconds
+            and now - entry.opened_at < ABSOLUTE_SECONDS
+        ):
+            entry.used_at = now
+            self._open.move_to_end(slot.look_up_id)
+            return entry.vault
+        self._open.pop(slot.look_up_id, None)
+        vault = open_slot(slot, secret.encode("utf-8"))
+        self._floor.check(vault.owner_id, vault.epoch)
+        if idle_seconds > 0:
+            self._open[slot.look_up_id] = _Entry(vault, slot.seal_tag, now, idle_seconds)
+            if len(self._open) > self.MAX_OPEN:
+                self._open.popitem(last=False)
+        return vault
+
+    def forget(self, look_up_id: bytes) -> None:
+        """Close what a secret opened."""
+        self._open.pop(look_up_id, None)
+
+    def forget_owner(self, owner_id: str) -> None:
+        """Close every vault that was opened for one owner."""
+        for look_up_id in [k for k, e in self._open.items() if e.vault.owner_id == owner_id]:
+            del self._open[look_up_id]
+
+    def sweep(self) -> None:
+        """Close what has been idle, so that memory holds no vault longer than it may."""
+        now = self._now()
+        for look_up_id, entry in list(self._open.items()):
+            if (
+                now - entry.used_at >= entry.idle_seconds
+                or now - entry.opened_at >= ABSOLUTE_SECONDS
+            ):
+                del self._open[look_up_id]
+
+    async def send(
+        self,
+        outbound: Outbound,
+        row: ProviderKey,
+        vault: OpenVault,
+        limits: Limits,
+        rejections: tuple[Rejection, ...],
+        before_send: Callable[[], object] | None = None,
+    ) -> Reply | Withheld:
+        """Send a request with the row's key to the row's own base URL.
+
+        No byte goes out before the row has opened: raises CustodyError if it does not, and
+        UpstreamError if no reply came. ``before_send`` is awaited in between, if given: the
+        attempt's place in the ledger. Error replies are read, at most 64 KiB, and searched.
+        """
+        base = row.endpoints.get(outbound.dialect)
+        scheme = _SCHEMES.get(row.auth.get(outbound.dialect, ""))
+        if base is None or scheme is None:
+            raise CustodyError("The provider key is not meant for this dialect.")
+        secret = unseal(vault, row).decode("ascii")
+        request = _with_credential(outbound, base, scheme, secret)
+        marks = needles(secret)
+        del secret
+        if before_send is not None:
+            pending = before_send()
+            if pending is not None:
+                await pending  # type: ignore[misc]
+        reply = await self._client.send(row.owner_id, request, limits)
+        del request
+        return await _searched(reply, marks, rejections)
+
+
+def _with_credential(
+    outbound: Outbound, base: str, scheme: Callable[[str], tuple[str, str]], secret: str
+) -> WireRequest:
+    url = base.rstrip("/") + outbound.suffix
+    if outbound.query:
+        url += ("&" if "?" in url else "?") + outbound.query
+    headers = [*outbound.headers, ("user-agent", f"xairouter/{__version__}")]
+    if secret:
+        headers.append(scheme(secret))
+    return WireRequest(outbound.method, url, tuple(headers), outbound.body)
+
+
+async def _searched(
+    reply: Reply, marks: frozenset[bytes], rejections: tuple[Rejection, ...]
+) -> Reply | Withheld:
+    """The reply if it may pass. 2xx bodies pass unsearched, and SECURITY.md says so."""
+    leaking: set[str] = set()
+    if quotes("\n".join(value for _, value in reply.headers).encode("latin-1", "replace"), marks):
+        leaking = {
+            name
+            for name, value in reply.headers
+            if quotes(value.encode("latin-1", "replace"), marks)
+        }
+    headers = tuple((name, value) for name, value in reply.headers if name not in leaking)
+    if 200 <= reply.status < 300:
+        if leaking:
+            reply.headers = headers
+        return reply
+    body = await _read_error(reply)
+    encoding = next((value for name, value in headers if name == "content-encoding"), "")
+    text = readable(body, encoding)
+    for rejection in rejections:
+        if reply.status == rejection.status and (
+            not rejection.mark or (text is not None and rejection.mark in text)
+        ):
+            return Withheld("provider_key_rejected", reply.status, headers)
+    if text is None or leaking or quotes(text, marks):
+        return Withheld("upstream_error_withheld", reply.status, headers)
+    kept = tuple(
+        (name, value)
+        for name, value in headers
+        if name not in ("content-length", "content-encoding", "transfer-encoding")
+    )
+    return BufferedReply(reply.status, kept, text)
+
+
+async def _read_error(reply: Reply) -> bytes:
+    """The first 64 KiB of an error body; the rest is cut, and a broken end is an end."""
+    parts, size = [], 0
+    try:
+        while size < SEARCHED_BYTES and (chunk := await reply.read()):
+            parts.append(chunk)
+            size += len(chunk)
+    finally:
+        await reply.close()
+    return b"".join(parts)[:SEARCHED_BYTES]

@@ -1,0 +1,109 @@
+"""Which headers cross the router, in both directions."""
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote_plus
+
+_FORWARDED = (
+    "content-type",
+    "accept",
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "idempotency-key",
+)
+
+_DROPPED = frozenset(
+    {
+        # Hop by hop, RFC 9110 §7.6.1.
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        # Ours, or the server's own.
+        "date",
+        "server",
+        "x-request-id",
+        "via",
+        # State, routes and identities of the provider that are not the client's.
+        "set-cookie",
+        "set-cookie2",
+        "alt-svc",
+        "location",
+        "www-authenticate",
+        "refresh",
+        "openai-organization",
+        "openai-project",
+        "anthropic-organization-id",
+        "x-organization-id",
+        "x-project-id",
+        "strict-transport-security",
+        "nel",
+        "report-to",
+        "expect-ct",
+        "server-timing",
+        "content-security-policy",
+        "clear-site-data",
+    }
+)
+_DROPPED_PREFIXES = (
+    "x-ratelimit-",
+    "ratelimit",
+    "x-rate-limit-",
+    "anthropic-ratelimit-",
+    "cf-",
+    "x-xairouter-",
+    "x-goog-",
+    "access-control-",
+    "x-envoy-",
+    "x-amz-",
+)
+
+
+def forwarded(
+    headers: Mapping[bytes, bytes],
+    *,
+    extra: Iterable[str],
+    defaults: Mapping[str, str],
+    streams: bool,
+) -> tuple[tuple[str, str], ...]:
+    """Request headers for a provider: the allow-list, what its row adds, the dialect's defaults.
+
+    Compression is asked for only where the client accepts it and nothing streams, because a
+    compressed stream would be held back and could not be spliced.
+    """
+    chosen = dict(defaults)
+    for name in (*_FORWARDED, *extra):
+        value = headers.get(name.encode())
+        if value is not None:
+            chosen[name] = value.decode("latin-1")
+    accepts = headers.get(b"accept-encoding", b"").decode("latin-1").lower()
+    gzip = not streams and any(
+        part.partition(";")[0].strip() == "gzip" and part.replace(" ", "")[-4:] != ";q=0"
+        for part in accepts.split(",")
+    )
+    chosen["accept-encoding"] = "gzip" if gzip else "identity"
+    return tuple(chosen.items())
+
+
+def returned(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """A provider's reply headers that reach the client."""
+    return [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers
+        if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
+    ]
+
+
+def query_for_provider(query: bytes) -> str:
+    """The query string without any ``key`` in it, otherwise as it came."""
+    kept = [
+        part
+        for part in query.decode("latin-1").split("&")
+        if part and unquote_plus(part.partition("=")[0]) != "key"
+    ]
+    return "&".join(kept)

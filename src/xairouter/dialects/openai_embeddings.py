@@ -1,0 +1,33 @@
+"""``openai_embeddings``: POST /v1/embeddings, in floats or base64, which pass as they are.
+
+Source: platform.openai.com/docs/api-reference/embeddings.
+"""
+
+from xairouter.dialects import openai
+from xairouter.dialects.interface import Dialect
+from xairouter.dialects.peek import read_object
+from xairouter.domain.calls import Match, Peek, Refusal
+
+
+def peek(match: Match, body: bytes) -> Peek | Refusal:
+    """The model; embeddings neither stream nor declare output."""
+    read = read_object(body, ("model",))
+    if isinstance(read, Refusal):
+        return read
+    model = openai.model_field(read[0])
+    if isinstance(model, Refusal):
+        return model
+    return Peek(model=model[0], model_span=model[1])
+
+
+OPENAI_EMBEDDINGS = Dialect(
+    name="openai_embeddings",
+    peek=peek,
+    prepare=openai.prepare,
+    absorb=openai.absorb,
+    total=openai.total,
+    marks=(b'"usage"', b'"error"'),
+    end_marks=(),
+    refuse=openai.refuse,
+    refuse_midstream=openai.refuse_midstream,
+)

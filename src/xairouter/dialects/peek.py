@@ -1,0 +1,156 @@
+"""A peek at a JSON request body: the governed top-level fields and where their values stand.
+
+msgspec checks the whole body's syntax and hands out each top-level value as an unparsed slice;
+nothing below the governed fields becomes a Python object. A second, cheap walk over the top level
+finds each value's offset and refuses what two parsers could read differently: a field named twice
+(escapes included) and a governed name in another letter case (Go's decoder folds case).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from xairouter.domain.calls import Refusal, Span
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SPACE = re.compile(rb"[ \t\n\r]*")
+_KEY = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BLOCK = 1 << 16
+
+Fields = dict[str, tuple[object, Span]]
+
+
+def read_object(body: bytes, governed: Iterable[str]) -> tuple[Fields, int] | Refusal:
+    """The governed fields of a JSON object as (decoded value, span), and where fields begin.
+
+    The second item is the offset just behind the opening brace. Refuses with ``invalid_request``
+    what is not one JSON object in UTF-8, or is ambiguous.
+    """
+    if not body:
+        return Refusal("invalid_request", "The request has no body; a JSON object is needed.")
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+        top = _TOP.decode(body)
+    except UnicodeDecodeError:
+        return Refusal("invalid_request", "The body is not UTF-8.")
+    except msgspec.ValidationError:
+        return Refusal("invalid_request", "The body must be a JSON object.")
+    except msgspec.DecodeError as error:
+        return Refusal("invalid_request", f"The body is not JSON: {_reason(error)}.")
+    except RecursionError:
+        return Refusal("invalid_request", "The body's JSON is nested too deep.")
+    wanted = {name.casefold(): name for name in governed}
+    spans = _walk(body, top, wanted)
+    if isinstance(spans, Refusal):
+        return spans
+    fields: Fields = {}
+    for name, span in spans.items():
+        try:
+            fields[name] = (msgspec.json.decode(top[name]), span)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Refusal("invalid_request", f"The field `{name}` cannot be read.", name)
+    return fields, body.index(b"{") + 1
+
+
+def _reason(error: msgspec.DecodeError) -> str:
+    """msgspec's own words, which name a byte offset and never quote the input."""
+    return (
+        str(error).removeprefix("JSON is malformed: ").removeprefix("Input data was ").rstrip(".")
+    )
+
+
+def _walk(
+    body: bytes, top: Mapping[str, msgspec.Raw], wanted: Mapping[str, str]
+) -> dict[str, Span] | Refusal:
+    """Spans of the wanted fields, each key seen once and each value where msgspec saw it.
+
+    msgspec keeps the last of two values under one name, so at the first of two different ones the
+    bytes cannot agree; of two equal ones the second repeats a key. Both are caught here.
+    """
+    spans: dict[str, Span] = {}
+    seen: set[str] = set()
+    at = _skip(body, body.index(b"{") + 1)
+    while body[at : at + 1] != b"}":
+        key = _KEY.match(body, at)
+        if key is None:
+            return _ambiguous()
+        name = msgspec.json.decode(key.group(), type=str)
+        if name in seen:
+            return _ambiguous(name)
+        seen.add(name)
+        exact = wanted.get(name.casefold())
+        if exact is not None and exact != name:
+            return _ambiguous(name)
+        start = _skip(body, _skip(body, key.end()) + 1)
+        raw = memoryview(top[name])
+        if not _stands_at(body, raw, start):
+            return _ambiguous(name)
+        end = start + len(raw)
+        if exact is not None:
+            spans[name] = (start, end)
+        at = _skip(body, end)
+        if body[at : at + 1] == b",":
+            at = _skip(body, at + 1)
+        elif body[at : at + 1] != b"}":
+            return _ambiguous(name)
+    return spans
+
+
+def _stands_at(body: bytes, raw: memoryview, start: int) -> bool:
+    """Whether ``raw`` stands in ``body`` at ``start``, compared in blocks to bound the copies."""
+    return all(
+        body.startswith(bytes(raw[offset : offset + _BLOCK]), start + offset)
+        for offset in range(0, len(raw), _BLOCK)
+    )
+
+
+def _skip(body: bytes, at: int) -> int:
+    space = _SPACE.match(body, at)
+    return space.end() if space else at
+
+
+def _ambiguous(name: str | None = None) -> Refusal:
+    what = f"the field `{name[:64]}`" if name else "a field"
+    return Refusal(
+        "invalid_request", f"The body names {what} twice, or in a spelling that is ambiguous.", name
+    )
+
+
+def text_field(fields: Fields, name: str) -> str | Refusal | None:
+    """A governed string, None if absent or null; refuses any other type."""
+    value = fields.get(name, (None, (0, 0)))[0]
+    if value is None or isinstance(value, str):
+        return value
+    return Refusal("invalid_request", f"The field `{name}` must be a string.", name)
+
+
+def flag_field(fields: Fields, name: str) -> bool | Refusal:
+    """A governed true/false, False if absent or null; refuses any other type."""
+    value = fields.get(name, (None, (0, 0)))[0]
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    return Refusal("invalid_request", f"The field `{name}` must be true or false.", name)
+
+
+def count_field(value: object, name: str) -> int | Refusal | None:
+    """A governed whole number ≥ 0 (a float such as 100.0 counts), None if absent or null."""
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
+        return Refusal("invalid_request", f"The field `{name}` must be a whole number.", name)
+    return value
+
+
+def splice(body: bytes, changes: Iterable[tuple[Span, bytes]]) -> bytes:
+    """The body with each span replaced; spans must not overlap. An empty span inserts."""
+    parts: list[bytes | memoryview] = []
+    view, at = memoryview(body), 0
+    for (start, end), replacement in sorted(changes, key=lambda change: change[0]):
+        parts += (view[at:start], replacement)
+        at = end
+    parts.append(view[at:])
+    return b"".join(parts)

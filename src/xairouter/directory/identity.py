@@ -1,0 +1,93 @@
+"""Whose key is it: from a request's credential carriers to an open vault.
+
+Of all carriers exactly one distinct value of XAI shape must come. Strict form first, then the
+checksum, then the look-up; authentication is opening the key's own slot.
+"""
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from xairouter.clock import now_ms
+from xairouter.custody.formats import is_api_key, look_up_id
+from xairouter.custody.room import Strongroom
+from xairouter.custody.vault import OpenVault
+from xairouter.directory.directory import Directory
+from xairouter.domain.calls import Refusal
+from xairouter.errors import CustodyError, StorageError
+from xairouter.policy.decide import admit
+from xairouter.policy.interface import Caller, OwnerView
+
+_INVALID = Refusal("invalid_api_key", "No valid XAI API key came with the request.")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An accepted key: who calls, the owner's view, and the owner's vault, open."""
+
+    caller: Caller
+    view: OwnerView
+    vault: OpenVault = field(repr=False)
+    look_up_id: bytes = field(repr=False)
+
+
+class Identifier:
+    """Resolves credentials against the directory and the strongroom."""
+
+    def __init__(self, directory: Directory, room: Strongroom) -> None:
+        self._directory = directory
+        self._room = room
+
+    async def resolve(self, headers: dict[bytes, bytes], query: bytes) -> Identity | Refusal:
+        """The identity behind a request's credential, or why there is none."""
+        presented = presented_key(headers, query)
+        if isinstance(presented, Refusal):
+            return presented
+        handle = look_up_id(presented)
+        try:
+            known = await self._directory.resolve(handle)
+            if known is None:
+                self._room.forget(handle)
+                return _INVALID
+            refusal = admit(known.caller, now_ms())
+            if refusal is not None:
+                return refusal
+            view = await self._directory.owner(known.slot.owner_id)
+            idle = view.settings.vault_idle_seconds
+            vault = self._room.enter(known.slot, presented, idle_seconds=idle)
+        except StorageError:
+            return Refusal("storage_unavailable", "The database cannot be used now.", retry_after=1)
+        except CustodyError:
+            return _INVALID
+        return Identity(known.caller, view, vault, handle)
+
+
+def presented_key(headers: dict[bytes, bytes], query: bytes) -> str | Refusal:
+    """The one XAI API key of a request; two different ones are as bad as none."""
+    values = []
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, space, rest = authorization.partition(b" ")
+        values.append(rest.strip() if space and scheme.lower() == b"bearer" else authorization)
+    values += [headers[name] for name in (b"x-api-key", b"x-goog-api-key") if name in headers]
+    if b"key=" in query or b"%" in query:
+        values += [
+            value.encode("utf-8", "replace")
+            for name, value in parse_qsl(query.decode("latin-1"), encoding="utf-8")
+            if name == "key"
+        ]
+    # A header sent twice arrives joined by a comma, which no key contains.
+    candidates = {part.decode("latin-1") for value in values for part in _parts(value)}
+    keys = {text for text in candidates if is_api_key(text)}
+    if len(keys) == 1:
+        return keys.pop()
+    if len(keys) > 1:
+        return Refusal("invalid_api_key", "Two different XAI API keys came with the request.")
+    return _INVALID
+
+
+def _parts(value: bytes) -> list[bytes]:
+    found = []
+    for part in value.split(b","):
+        word = part.strip()
+        found.append(word[7:].strip() if word[:7].lower() == b"bearer " else word)
+    return found

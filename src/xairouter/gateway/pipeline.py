@@ -1,0 +1,207 @@
+"""The life of a call, in the order in which it happens.
+
+1. whose key is it                     identity.py
+2. what is asked: a peek, no full parse   talk.py, dialects
+3. may it, and where does it go        policy: a plan of routes, or a refusal
+4. a place in the book                 ledger: no place in the book, no call
+5. for each route, until the first byte has gone to the client   sending.py
+       the outbound request, without any credential              dialects
+       the attempt's frame; the provider key opened; the send    ledger, custody
+       the reply's bytes, only watched by the meter              relay.py
+6. the record: always, synchronously   bookkeeping.py
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+
+from xairouter.dialects.interface import Dialect
+from xairouter.dialects.table import DIALECTS
+from xairouter.domain.calls import Match, Plan, Refusal, Route
+from xairouter.domain.records import CLIENT_GONE, COMPLETED, INTERRUPTED, REFUSED, UPSTREAM_ERROR
+from xairouter.errors import LedgerError, StorageError
+from xairouter.gateway import running
+from xairouter.gateway.bookkeeping import close, first_record
+from xairouter.gateway.relay import break_off
+from xairouter.gateway.running import RunningCall
+from xairouter.gateway.sending import attempt, pass_on
+from xairouter.gateway.talk import ClientGoneError, Talk
+from xairouter.gateway.work import Parts, Work
+from xairouter.observe import log
+from xairouter.policy.decide import plan_call
+from xairouter.upstream.interface import Reply
+
+_TRY_ANOTHER = frozenset({408, 429, 500, 502, 503, 504, 529})
+"""Statuses after which another provider key may do better. A client's own fault is not among
+them; a rejected key never comes this far (custody withholds it)."""
+
+_CUTS: Mapping[str, Refusal] = {
+    running.REVOKED: Refusal("invalid_api_key", "The key of this call was revoked while it ran."),
+    running.IDLE: Refusal("upstream_timeout", "The reply was silent for too long."),
+    running.TOO_LONG: Refusal("upstream_timeout", "The call took longer than it may."),
+    running.DRAINING: Refusal("draining", "The router is shutting down.", retry_after=1),
+}
+
+
+class Pipeline:
+    """Takes a matched request through its life."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def handle(self, talk: Talk, match: Match) -> None:
+        """Answer one request of the data plane, whatever happens."""
+        parts = self._parts
+        dialect = DIALECTS[match.operation.dialect]
+        started = parts.running.now()
+        if parts.running.is_draining:
+            await self._refuse(talk, dialect, _CUTS[running.DRAINING])
+            return
+        identity = await parts.identifier.resolve(talk.headers, talk.query)
+        if isinstance(identity, Refusal):
+            await self._refuse(talk, dialect, identity)
+            return
+        work = Work(talk, match, dialect, identity, started)
+        try:
+            plan = await self._understand(work) or await self._plan(work)
+            if isinstance(plan, Refusal):
+                parts.book.refuse(first_record(parts, work, REFUSED, plan))
+                await self._refuse(talk, dialect, plan)
+            else:
+                await self._run(work, plan)
+        except ClientGoneError:
+            parts.book.refuse(first_record(parts, work, CLIENT_GONE))
+        finally:
+            talk.release()
+
+    async def _refuse(self, talk: Talk, dialect: Dialect, refusal: Refusal) -> None:
+        self._parts.metrics.refusals.labels(refusal.code).inc()
+        await talk.refuse(dialect, refusal)
+
+    async def _understand(self, work: Work) -> Refusal | None:
+        """Read the body and peek at it."""
+        talk = work.talk
+        label = talk.header(b"x-xairouter-label")
+        if len(label) > 64 or not label.isprintable():
+            return Refusal(
+                "invalid_request",
+                "The header x-xairouter-label takes at most 64 visible characters.",
+            )
+        if work.match.operation.method == "POST":
+            body = await talk.read_body(self._parts.max_body, self._parts.body_idle_seconds)
+            if isinstance(body, Refusal):
+                return body
+            work.body = body
+        peek = work.dialect.peek(work.match, work.body)
+        if isinstance(peek, Refusal):
+            return peek
+        work.peek = peek
+        return None
+
+    async def _plan(self, work: Work) -> Plan | Refusal:
+        identity, ids = work.identity, work.peek.bound_ids
+        try:
+            bindings = (
+                await self._parts.directory.bindings(identity.caller.owner_id, ids) if ids else {}
+            )
+        except StorageError:
+            return Refusal("storage_unavailable", "The database cannot be used now.", retry_after=1)
+        return plan_call(
+            identity.view,
+            identity.caller,
+            work.match,
+            work.peek,
+            bindings,
+            draw=secrets.randbits(64),
+        )
+
+    async def _run(self, work: Work, plan: Plan) -> None:
+        """Open an entry, serve the call, close the entry: however it ends."""
+        parts, talk = self._parts, work.talk
+        try:
+            work.entry = await parts.book.open(first_record(parts, work, INTERRUPTED))
+        except LedgerError:
+            await self._refuse(
+                talk,
+                work.dialect,
+                Refusal(
+                    "ledger_unavailable",
+                    "The call cannot be recorded now, so it was not made.",
+                    retry_after=1,
+                ),
+            )
+            return
+        call = work.call = parts.running.begin(work.identity)
+        outcome, code = INTERRUPTED, None
+        try:
+            if work.identity.view.settings.on_client_gone == "cancel":
+                talk.link.when_gone(lambda: call.cut(running.CLIENT_GONE))
+            outcome, code = await self._serve(work, plan)
+            await _absorb_late_cut(call)
+        except asyncio.CancelledError:
+            if call.cut_reason is None:
+                raise
+            _uncancel()
+            outcome, code = await self._cut(work, call.cut_reason)
+        except Exception as error:  # noqa: BLE001 -- the edge of the data plane
+            log.error("call_failed", call_id=talk.call_id, exc_info=error)
+            outcome, code = UPSTREAM_ERROR, "internal_error"
+            await self._give_up(work, Refusal(code, "The router failed while serving this call."))
+        finally:
+            parts.running.end(call)
+            talk.link.when_gone(None)
+            close(parts, work, outcome, code)
+            if work.reply is not None:
+                await work.reply.close()
+
+    async def _serve(self, work: Work, plan: Plan) -> tuple[str, str | None]:
+        """Try the routes in order; when none serves, a provider's own reply passes before ours."""
+        refusal = Refusal("upstream_unreachable", "No provider could be reached.")
+        kept: tuple[Route, Reply] | None = None
+        for number, route in enumerate(plan.routes, start=1):
+            answer = await attempt(self._parts, work, route)
+            if isinstance(answer, Refusal):
+                refusal = answer
+                if answer.code in ("ledger_unavailable", "upstream_timeout"):
+                    break
+            elif answer.status in _TRY_ANOTHER and number < len(plan.routes):
+                kept = route, answer
+            else:
+                return await pass_on(self._parts, work, route, answer)
+        if kept is not None:
+            return await pass_on(self._parts, work, *kept)
+        await self._refuse(work.talk, work.dialect, refusal)
+        return UPSTREAM_ERROR, refusal.code
+
+    async def _cut(self, work: Work, reason: str) -> tuple[str, str | None]:
+        """The call was ended from outside: say so to the client as far as that is possible."""
+        if reason == running.CLIENT_GONE:
+            # Many clients leave at the stream's last word, before the transport's own end.
+            has_all = work.meter is not None and work.meter.has_ended
+            return COMPLETED if has_all else CLIENT_GONE, None
+        refusal = _CUTS[reason]
+        await self._give_up(work, refusal)
+        is_timeout = reason in (running.IDLE, running.TOO_LONG)
+        return UPSTREAM_ERROR if is_timeout else INTERRUPTED, refusal.code
+
+    async def _give_up(self, work: Work, refusal: Refusal) -> None:
+        if work.talk.has_started:
+            await break_off(work.talk, work.dialect, work.reply, refusal)
+        else:
+            await self._refuse(work.talk, work.dialect, refusal)
+
+
+async def _absorb_late_cut(call: RunningCall) -> None:
+    """A cut that came together with the last byte is delivered here, inside the call."""
+    if call.cut_reason is not None:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            _uncancel()
+    call.over()
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

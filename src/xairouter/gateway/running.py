@@ -1,0 +1,161 @@
+"""The calls in flight: who runs what, and how a call that may not go on is ended.
+
+A call is cut by cancelling its task with a reason; the pipeline turns that into the right end.
+One sweep a second ends calls that were silent or ran for too long.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from xairouter.clock import now_ms
+from xairouter.directory.directory import Directory
+from xairouter.directory.identity import Identity
+from xairouter.domain.accounts import ACTIVE
+from xairouter.errors import StorageError
+from xairouter.observe import Metrics, log
+from xairouter.policy.decide import admit
+
+CLIENT_GONE, REVOKED, IDLE, TOO_LONG, DRAINING = (
+    "client_gone",
+    "revoked",
+    "idle",
+    "too_long",
+    "draining",
+)
+
+
+class RunningCall:
+    """A call in flight. ``touched_at`` moves with every byte that passes."""
+
+    __slots__ = (
+        "_is_over",
+        "cut_reason",
+        "identity",
+        "provider_key_id",
+        "started_at",
+        "task",
+        "touched_at",
+    )
+
+    def __init__(self, identity: Identity, now: float) -> None:
+        self.identity = identity
+        self.task = asyncio.current_task()
+        self.started_at = self.touched_at = now
+        self.provider_key_id: str | None = None
+        self.cut_reason: str | None = None
+        self._is_over = False
+
+    def cut(self, reason: str) -> None:
+        """End the call; the first reason counts."""
+        if self._is_over or self.cut_reason is not None or self.task is None:
+            return
+        self.cut_reason = reason
+        self.task.cancel()
+
+    def over(self) -> None:
+        """The call has ended by itself; nothing cuts it any more."""
+        self._is_over = True
+
+
+class Running:
+    """The register of calls in flight of this process."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        metrics: Metrics,
+        *,
+        idle_seconds: float,
+        total_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._calls: set[RunningCall] = set()
+        self._directory = directory
+        self._metrics = metrics
+        self._idle_seconds = idle_seconds
+        self._total_seconds = total_seconds
+        self.now = monotonic
+        self.is_draining = False
+        self._all_over = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def begin(self, identity: Identity) -> RunningCall:
+        call = RunningCall(identity, self.now())
+        self._calls.add(call)
+        self._metrics.running.inc()
+        return call
+
+    def end(self, call: RunningCall) -> None:
+        call.over()
+        self._calls.discard(call)
+        if not self._calls:
+            self._all_over.set()
+        self._metrics.running.dec()
+
+    async def review(self, owner_id: str) -> None:
+        """An owner changed: end its calls that would not be admitted any more.
+
+        With ``on_revoke: finish`` running calls may end by themselves; new ones are refused
+        either way.
+        """
+        calls = [call for call in self._calls if call.identity.caller.owner_id == owner_id]
+        if not calls:
+            return
+        try:
+            view = await self._directory.owner(owner_id)
+            may_go_on = {
+                handle: await self._is_admitted(handle)
+                for handle in {call.identity.look_up_id for call in calls}
+            }
+        except StorageError as error:
+            log.warning("revocation_review_failed", owner=owner_id, reason=str(error))
+            return
+        if view.settings.on_revoke == "finish":
+            return
+        for call in calls:
+            key = view.provider_keys.get(call.provider_key_id or "")
+            key_is_gone = call.provider_key_id is not None and (key is None or key.status != ACTIVE)
+            if key_is_gone or not may_go_on[call.identity.look_up_id]:
+                call.cut(REVOKED)
+
+    async def _is_admitted(self, look_up_id: bytes) -> bool:
+        known = await self._directory.resolve(look_up_id)
+        return known is not None and admit(known.caller, now_ms()) is None
+
+    async def sweep(self, stop: asyncio.Event) -> None:
+        """Once a second: end calls that are silent, too long, or whose key has expired."""
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), 1.0)
+            except TimeoutError:
+                self._sweep_once()
+
+    def _sweep_once(self) -> None:
+        now, wall = self.now(), now_ms()
+        for call in list(self._calls):
+            if now - call.touched_at > self._idle_seconds and call.provider_key_id is not None:
+                call.cut(IDLE)
+            elif now - call.started_at > self._total_seconds:
+                call.cut(TOO_LONG)
+            elif (
+                admit(call.identity.caller, wall) is not None
+                and call.identity.view.settings.on_revoke == "end"
+            ):
+                call.cut(REVOKED)
+
+    async def drain(self, seconds: float) -> None:
+        """No new calls; those in flight get ``seconds`` to end, then they are ended."""
+        self.is_draining = True
+        self._all_over.clear()
+        if self._calls:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_over.wait(), seconds)
+        for call in list(self._calls):
+            call.cut(DRAINING)
+        if self._calls:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_over.wait(), 5)

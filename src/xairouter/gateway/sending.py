@@ -1,0 +1,159 @@
+"""One attempt: the outbound request of a route, sent through custody; and its reply, relayed."""
+
+from xairouter.custody.room import Withheld
+from xairouter.dialects.headers import forwarded, query_for_provider
+from xairouter.dialects.meter import Meter
+from xairouter.domain.calls import Outbound, Refusal, Route
+from xairouter.domain.records import CLIENT_GONE, COMPLETED, UPSTREAM_ERROR
+from xairouter.errors import CustodyError, LedgerError, UpstreamError
+from xairouter.gateway.bookkeeping import known_so_far
+from xairouter.gateway.relay import break_off, header_of, relay
+from xairouter.gateway.work import Parts, Work
+from xairouter.observe import log
+from xairouter.providers.interface import Provider
+from xairouter.providers.table import provider_row
+from xairouter.upstream.interface import Reply
+
+PROGRESS_SECONDS = 2.0
+
+
+async def attempt(parts: Parts, work: Work, route: Route) -> Reply | Refusal:
+    """One request to one provider; a refusal says why there is no reply to pass on."""
+    call, entry = work.call, work.entry
+    assert call is not None
+    assert entry is not None
+    row = provider_row(route.key.provider)
+    outbound = _outbound(work, route, row)
+    work.injected_usage = outbound.injected_usage
+
+    async def announce() -> None:
+        await entry.attempt(route)
+        call.provider_key_id = route.key.id
+        call.touched_at = parts.running.now()
+        work.talk.receipt = [
+            (b"x-xairouter-provider-key", f"{route.key.id} {route.key.fingerprint}".encode()),
+            (b"x-xairouter-attempts", b"%d" % entry.attempts),
+        ]
+
+    try:
+        answer = await parts.room.send(
+            outbound, route.key, work.identity.vault, parts.limits, row.rejections, announce
+        )
+    except CustodyError:
+        log.error("provider_key_unopenable", call_id=work.talk.call_id, provider_key=route.key.id)
+        return Refusal(
+            "provider_key_rejected",
+            f"The provider key “{route.key.name}” does not open here; its owner must replace it.",
+        )
+    except UpstreamError as error:
+        return Refusal(error.code, str(error))
+    except LedgerError:
+        return Refusal("ledger_unavailable", "The attempt cannot be recorded now.", retry_after=1)
+    call.touched_at = parts.running.now()
+    if isinstance(answer, Withheld):
+        log.warning(
+            "provider_reply_withheld",
+            call_id=work.talk.call_id,
+            code=answer.code,
+            provider_key=route.key.id,
+            status=answer.status,
+        )
+        return _withheld(answer, route)
+    if 300 <= answer.status < 400:
+        await answer.close()
+        return Refusal(
+            "upstream_unreachable",
+            "The provider answered with a redirect, which is never followed.",
+        )
+    return answer
+
+
+def _outbound(work: Work, route: Route, row: Provider) -> Outbound:
+    suffix, body, injected = work.dialect.prepare(
+        work.match, work.peek, work.body, model=route.model, ask_usage=row.asks_usage
+    )
+    return Outbound(
+        dialect=route.dialect,
+        method=work.match.operation.method,
+        suffix=suffix,
+        query=query_for_provider(work.talk.query),
+        headers=forwarded(
+            work.talk.headers,
+            extra=row.forward_headers,
+            defaults=work.dialect.default_headers,
+            streams=work.peek.streams,
+        ),
+        body=body,
+        injected_usage=injected,
+    )
+
+
+def _withheld(answer: Withheld, route: Route) -> Refusal:
+    if answer.code == "provider_key_rejected":
+        return Refusal(
+            answer.code,
+            f"The provider rejected the provider key “{route.key.name}”; its owner should test "
+            "and replace it.",
+        )
+    return Refusal(
+        answer.code,
+        f"The provider answered {answer.status} with an error that quotes a secret or cannot be "
+        "read; it is withheld.",
+    )
+
+
+async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple[str, str | None]:
+    """Relay a reply to its end; after its first byte there is no other route.
+
+    Returns the call's outcome and error code.
+    """
+    call, entry = work.call, work.entry
+    assert call is not None
+    assert entry is not None
+    work.reply = reply
+    meter = work.meter = Meter(
+        work.dialect, header_of(reply, "content-type"), header_of(reply, "content-encoding")
+    )
+    work.progress_at = parts.running.now()
+
+    async def watch() -> None:
+        now = parts.running.now()
+        if work.first_byte_ms is None:
+            work.first_byte_ms = int((now - work.started) * 1000)
+            parts.metrics.first_byte.observe(now - work.started)
+        made = meter.tally.object_id
+        if work.match.operation.makes_object and made and not work.knows_object:
+            work.knows_object = True
+            parts.directory.remember_object(work.identity.caller, made, route.key.id)
+            await entry.progress(provider_object_id=made, status=reply.status)
+        if now - work.progress_at >= PROGRESS_SECONDS:
+            work.progress_at = now
+            await entry.progress(**known_so_far(work, meter.peek_usage()))
+
+    try:
+        await relay(
+            reply,
+            work.talk,
+            meter,
+            call,
+            parts.running.now,
+            strip_usage=work.injected_usage,
+            watch=watch,
+        )
+    except UpstreamError as error:
+        await break_off(work.talk, work.dialect, reply, Refusal(error.code, str(error)))
+        return UPSTREAM_ERROR, error.code
+    except LedgerError:
+        # A frame on the way is lost, the call is not: its record is written at the end.
+        refusal = Refusal("ledger_unavailable", "The call cannot be recorded any further.")
+        await break_off(work.talk, work.dialect, reply, refusal)
+        return UPSTREAM_ERROR, refusal.code
+    if work.match.operation.makes_object and not work.knows_object:
+        made = meter.finish().object_id
+        if made and reply.status < 300:
+            parts.directory.remember_object(work.identity.caller, made, route.key.id)
+    if work.talk.link.is_gone and not meter.has_ended:
+        return CLIENT_GONE, None
+    if reply.status >= 400 or meter.tally.error:
+        return UPSTREAM_ERROR, None
+    return COMPLETED, None

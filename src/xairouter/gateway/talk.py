@@ -1,0 +1,229 @@
+"""The client's side of one call: what was asked, and how to answer."""
+
+import asyncio
+import ipaddress
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from xairouter.dialects.interface import Dialect
+from xairouter.domain.calls import Refusal
+from xairouter.errors import ERRORS
+from xairouter.gateway.edge import LINK, Link
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was whole."""
+
+
+class BodyBudget:
+    """The sum of request bodies in memory; shared by all calls of a process."""
+
+    def __init__(self, most: int, gauge: Callable[[float], None]) -> None:
+        self._most = most
+        self._held = 0
+        self._gauge = gauge
+
+    def take(self, size: int) -> bool:
+        """Count ``size`` more bytes; False, and nothing counted, if that is too much."""
+        if self._held + size > self._most:
+            return False
+        self._held += size
+        self._gauge(self._held)
+        return True
+
+    def give_back(self, size: int) -> None:
+        self._held -= size
+        self._gauge(self._held)
+
+
+class Talk:
+    """One request and its answer. ``has_started`` and ``status`` say what the client got so far."""
+
+    __slots__ = (
+        "_budget",
+        "_is_read",
+        "_receive",
+        "_send",
+        "_taken",
+        "call_id",
+        "has_started",
+        "headers",
+        "link",
+        "method",
+        "path",
+        "query",
+        "receipt",
+        "scope",
+        "status",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, call_id: str, budget: BodyBudget
+    ) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: bytes = scope.get("raw_path") or scope["path"].encode()
+        self.query: bytes = scope.get("query_string", b"")
+        self.headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            # A repeated header counts as its values joined, as RFC 9110 has it.
+            self.headers[name] = (
+                self.headers[name] + b", " + value if name in self.headers else value
+            )
+        self.link: Link = scope[LINK]
+        self.call_id = call_id
+        self.status: int | None = None
+        self.has_started = False
+        self.receipt: list[tuple[bytes, bytes]] = []
+        self._receive = receive
+        self._send = send
+        self._budget = budget
+        self._taken = 0
+        self._is_read = False
+
+    def header(self, name: bytes) -> str:
+        """A request header as text, "" if absent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def read_body(self, most: int, idle_seconds: float) -> bytes | Refusal:
+        """The whole body, decompressed; raises ClientGoneError if it ends early.
+
+        Its bytes count against the budget until ``release``. ``idle_seconds`` is the longest
+        silence between two pieces of it.
+        """
+        encoding = self.header(b"content-encoding").strip().lower()
+        if encoding not in ("", "identity", "gzip"):
+            return Refusal("invalid_request", "The body's encoding must be gzip or none.")
+        declared = self.header(b"content-length")
+        if declared.isdigit() and int(declared) > most:
+            return Refusal("body_too_large", f"The body is larger than {most} bytes.")
+        inflate = zlib.decompressobj(31) if encoding == "gzip" else None
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    message = await self._receive()
+            except TimeoutError:
+                return Refusal("invalid_request", "The request's body did not arrive in time.")
+            if message["type"] != "http.request":
+                raise ClientGoneError
+            chunk = message.get("body", b"")
+            while chunk:
+                piece = chunk
+                if inflate is not None:
+                    try:
+                        piece = inflate.decompress(chunk, 1 << 20)
+                    except zlib.error:
+                        return Refusal("invalid_request", "The body is not valid gzip.")
+                size += len(piece)
+                if size > most:
+                    return Refusal("body_too_large", f"The body is larger than {most} bytes.")
+                if not self._budget.take(len(piece)):
+                    return Refusal(
+                        "overloaded", "The router holds too many request bodies now.", retry_after=1
+                    )
+                self._taken += len(piece)
+                parts.append(piece)
+                if inflate is None:
+                    break
+                chunk = inflate.unconsumed_tail
+                if inflate.eof and inflate.unused_data:
+                    return Refusal("invalid_request", "The body goes on behind its gzip end.")
+            if not message.get("more_body", False):
+                self._is_read = True
+                break
+        if inflate is not None and size and not inflate.eof:
+            return Refusal("invalid_request", "The body's gzip data is cut off.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def release(self) -> None:
+        """The body is needed no more."""
+        self._budget.give_back(self._taken)
+        self._taken = 0
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the reply's head, with the headers that every reply carries."""
+        self.status = status
+        self.has_started = True
+        call_id = self.call_id.encode()
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *headers,
+                    (b"x-xairouter-call-id", call_id),
+                    (b"x-request-id", call_id),
+                    *self.receipt,
+                ],
+            }
+        )
+
+    async def body(self, data: bytes) -> None:
+        """Send a piece of the body; waits while the client reads slowly."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Send the last piece."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def answer(
+        self, status: int, body: bytes, extra: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """A whole JSON reply of our own."""
+        await self.start(
+            status,
+            [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                (b"x-xairouter-origin", b"gateway"),
+                *extra,
+            ],
+        )
+        await self.end(body)
+
+    async def refuse(self, dialect: Dialect, refusal: Refusal) -> None:
+        """Our “no” in the client's dialect."""
+        row = ERRORS[refusal.code]
+        extra = [(b"x-xairouter-error", refusal.code.encode())]
+        if not row.retry_helps:
+            extra.append((b"x-should-retry", b"false"))
+        if refusal.retry_after is not None:
+            extra.append((b"retry-after", b"%d" % max(1, refusal.retry_after)))
+        if not self._is_read and self.method == "POST":
+            # The rest of the body is not awaited, so the connection cannot serve another request.
+            extra.append((b"connection", b"close"))
+        await self.answer(row.status, dialect.refuse(row, refusal, self.call_id), extra)
+
+
+def client_address(scope: Scope, headers: dict[bytes, bytes], trusted: tuple[Network, ...]) -> str:
+    """The client's IP address: the peer, or, where the peer is a trusted proxy, the last address
+    in X-Forwarded-For that is not one."""
+    peer = scope["client"][0] if scope.get("client") else ""
+    if not trusted or not _is_trusted(peer, trusted):
+        return str(peer)
+    for part in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+        address = part.strip()
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            break
+        if not _is_trusted(address, trusted):
+            return address
+        peer = address
+    return str(peer)
+
+
+def _is_trusted(address: str, trusted: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in trusted)

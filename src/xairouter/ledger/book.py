@@ -1,0 +1,117 @@
+"""The book: an entry for each call, opened before work and closed synchronously at its end."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+
+from xairouter.domain.calls import Route
+from xairouter.domain.records import UsageRecord
+from xairouter.errors import LedgerError
+from xairouter.ledger.frames import Attempt, Begin, Finish, Progress
+from xairouter.ledger.journal import Journal
+from xairouter.observe import Metrics, log
+
+REFUSALS_PER_SECOND = 50
+"""Refusals of one account above this are counted, not recorded."""
+
+
+class Entry:
+    """One call's place in the book."""
+
+    __slots__ = ("_book", "_is_closed", "attempts", "record")
+
+    def __init__(self, book: "Book", record: UsageRecord) -> None:
+        self._book = book
+        self._is_closed = False
+        self.record = record
+        self.attempts = 0
+
+    async def attempt(self, route: Route) -> None:
+        """Write that a request is about to be sent; raises LedgerError if that cannot be written."""
+        frame = Attempt(
+            self.record.call_id,
+            route.key.id,
+            route.key.provider,
+            route.key.level,
+            route.model,
+            route.dialect,
+        )
+        await self._book.journal.append(self.record.call_id, frame)
+        self.attempts += 1
+        self._book.metrics.attempts.inc()
+        self.record = msgspec.structs.replace(
+            self.record,
+            attempts=self.attempts,
+            provider_key_id=route.key.id,
+            provider=route.key.provider,
+            level=route.key.level,
+            model_used=route.model,
+        )
+
+    async def progress(self, **known: object) -> None:
+        """Write what is known of a running reply, for the case that the process dies."""
+        await self._book.journal.append(
+            self.record.call_id, Progress(self.record.call_id, dict(known))
+        )
+
+    def close(self, **values: object) -> UsageRecord:
+        """Write the call's record. Always runs, never waits, and only once counts.
+
+        If the disk does not take the frame, the record goes to the drain from memory all the same.
+        """
+        if self._is_closed:
+            return self.record
+        self._is_closed = True
+        self.record = msgspec.structs.replace(self.record, **values)
+        self._book.finish(self.record)
+        return self.record
+
+
+class Book:
+    """Opens entries and hands finished records to the drain."""
+
+    def __init__(self, journal: Journal, metrics: Metrics, seconds: Callable[[], float]) -> None:
+        self.journal = journal
+        self.metrics = metrics
+        self._seconds = seconds
+        self._finished: list[UsageRecord] = []
+        self._refusals: dict[str, int] = defaultdict(int)
+        self._refusals_second = 0
+
+    async def open(self, record: UsageRecord) -> Entry:
+        """A new entry; raises LedgerError where the journal has no room for one."""
+        if not self.journal.has_room:
+            raise LedgerError("The journal has reached its size limit.")
+        await self.journal.append(record.call_id, Begin(record))
+        return Entry(self, record)
+
+    def refuse(self, record: UsageRecord) -> None:
+        """Record a refused call, or only count it when its account is refused too often."""
+        second = int(self._seconds())
+        if second != self._refusals_second:
+            self._refusals.clear()
+            self._refusals_second = second
+        self._refusals[record.account_id] += 1
+        if self._refusals[record.account_id] > REFUSALS_PER_SECOND or not self.journal.has_room:
+            self.metrics.unrecorded_refusals.inc()
+            return
+        self.finish(record)
+
+    def finish(self, record: UsageRecord) -> None:
+        """Journal a whole record and queue it for the drain."""
+        try:
+            self.journal.add(record.call_id, Finish(record))
+        except LedgerError as error:
+            log.error("journal_write_failed", call_id=record.call_id, reason=str(error))
+        self._finished.append(record)
+        self.metrics.calls.labels(record.dialect, record.outcome).inc()
+
+    def take_finished(self, most: int) -> list[UsageRecord]:
+        """Up to ``most`` finished records, oldest first, for the drain."""
+        taken, self._finished = self._finished[:most], self._finished[most:]
+        return taken
+
+    def put_back(self, records: list[UsageRecord]) -> None:
+        """The drain could not store these yet."""
+        self._finished[:0] = records

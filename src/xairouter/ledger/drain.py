@@ -1,0 +1,117 @@
+"""From the journal into storage, and the recovery of journals that a dead process left behind.
+
+One transaction a batch: records inserted where they are not there yet, roll-ups and chains raised
+by the inserted ones only. So a crash at any point repeats work and never doubles it.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from xairouter.domain.records import UsageRecord
+from xairouter.errors import StorageError
+from xairouter.ledger.book import Book
+from xairouter.ledger.journal import left_behind, read_folder, release_folder
+from xairouter.observe import log
+from xairouter.storage.database import Database
+from xairouter.storage.records import ObjectRow, insert_all
+
+BATCH = 500
+EVERY_SECONDS = 0.2
+ADOPT_EVERY_SECONDS = 10.0
+_LONGEST_WAIT = 5.0
+_OBJECT_DIALECTS = frozenset({"openai_responses"})
+
+
+class Drain:
+    """Moves finished records into storage; ``run`` until told to stop."""
+
+    def __init__(self, book: Book, database: Database, folders: Path) -> None:
+        self._book = book
+        self._database = database
+        self._folders = folders
+        self.is_failing = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drain every 0.2 s and adopt abandoned journals every 10 s; storage errors are waited
+        out with growing pauses and lose nothing."""
+        pause, adopt_in = EVERY_SECONDS, ADOPT_EVERY_SECONDS
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+            try:
+                await self.drain()
+                adopt_in -= pause
+                if adopt_in <= 0:
+                    adopt_in = ADOPT_EVERY_SECONDS
+                    await self.adopt()
+                pause, self.is_failing = EVERY_SECONDS, False
+            except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
+                self._book.metrics.drain_failures.inc()
+                self.is_failing = True
+                pause = min(_LONGEST_WAIT, pause * 2)
+                log.warning("drain_failed", reason=str(error), again_in=pause)
+
+    async def drain(self) -> None:
+        """Store everything that is finished; raises StorageError when the database is away."""
+        while records := self._book.take_finished(BATCH):
+            stored = False
+            try:
+                await self._store(records)
+                stored = True
+            finally:
+                if not stored:
+                    self._book.put_back(records)
+            self._book.journal.drained({record.call_id for record in records})
+        self._book.metrics.journal.set(self._book.journal.size)
+
+    async def adopt(self) -> int:
+        """Store what journals of dead processes hold; returns how many records that were."""
+        count = 0
+        for folder, lock in left_behind(self._folders, self._book.journal.folder):
+            try:
+                records = read_folder(folder).records()
+                for start in range(0, len(records), BATCH):
+                    await self._store(records[start : start + BATCH])
+                for path in folder.glob("*.log"):
+                    path.unlink()
+                count += len(records)
+                if records:
+                    log.info("journal_adopted", folder=folder.name, records=len(records))
+            finally:
+                release_folder(folder, lock)
+        return count
+
+    async def flush(self, seconds: float) -> None:
+        """At shutdown: try for a while; what does not get through stays in the journal."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.drain()
+        except (StorageError, TimeoutError) as error:
+            log.warning("drain_left_for_next_start", reason=str(error))
+
+    async def _store(self, records: Sequence[UsageRecord]) -> None:
+        async with self._database.write() as connection:
+            await insert_all(
+                connection, records, objects_of(records), lambda: secrets.token_bytes(16)
+            )
+
+
+def objects_of(records: Sequence[UsageRecord]) -> list[ObjectRow]:
+    """Provider objects that these calls made."""
+    return [
+        ObjectRow(
+            record.owner_id,
+            record.provider_object_id,
+            record.account_id,
+            record.provider_key_id,
+            record.dialect,
+            record.started_at_ms,
+        )
+        for record in records
+        if record.provider_object_id is not None
+        and record.provider_key_id is not None
+        and record.dialect in _OBJECT_DIALECTS
+    ]

@@ -1,0 +1,194 @@
+"""Sub-accounts: create, read, change, move, suspend, delete; and panic."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.clock import fresh_id, now_ms
+from xairouter.custody.slots import erased, is_ours, seal_to
+from xairouter.custody.vault import OpenVault
+from xairouter.domain.accounts import ACTIVE, CALL, DELETED, MANAGE, SUSPENDED, Account
+from xairouter.domain.slots import API_KEY
+from xairouter.errors import ManageError
+from xairouter.manage.desk import Actor, Change, Desk, change, require, subtree_ids, within_reach
+from xairouter.manage.owners import Secrets, add_key, checked_name
+from xairouter.storage import keys, owners
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What a new sub-account is to be; ``parent`` defaults to the actor's own account."""
+
+    name: str
+    email: str | None = None
+    parent: str | None = None
+    can_manage: bool = False
+
+
+async def create_account(desk: Desk, actor: Actor, wanted: NewAccount) -> Secrets:
+    """A sub-account and its first key: scope ``manage`` if it may manage, else ``call``."""
+    name = checked_name(wanted.name)
+    async with change(desk, actor, "accounts.create") as made:
+        parent = wanted.parent or actor.caller.account.id
+        chain = await within_reach(made.connection, actor, "accounts.create", parent)
+        account = Account(
+            fresh_id("acc"),
+            actor.owner_id,
+            chain[-1].id,
+            name,
+            wanted.email,
+            ACTIVE,
+            wanted.can_manage,
+            now_ms(),
+        )
+        made.target_id = account.id
+        await owners.add_account(made.connection, account)
+        scope = MANAGE if wanted.can_manage else CALL
+        key, api_key = await add_key(made.connection, actor.vault, account, "first", scope)
+    return Secrets(account, key, api_key)
+
+
+async def list_accounts(desk: Desk, actor: Actor, scope: str) -> list[Account]:
+    """Direct children, or all descendants, of the actor's account."""
+    require(actor, "accounts.read")
+    own = actor.caller.account.id
+    async with desk.database.read() as connection:
+        tree = await owners.tree_of(connection, actor.owner_id)
+        if scope == "children":
+            return [account for account in tree if account.parent_id == own]
+        below = set(await subtree_ids(connection, actor.owner_id, own)) - {own}
+        return [account for account in tree if account.id in below]
+
+
+async def get_account(desk: Desk, actor: Actor, account_id: str) -> Account:
+    require(actor, "accounts.read")
+    async with desk.database.read() as connection:
+        return (await within_reach(connection, actor, "accounts.read", account_id))[-1]
+
+
+async def change_account(
+    desk: Desk, actor: Actor, account_id: str, values: dict[str, Any]
+) -> Account:
+    """Change name, email, status, ``can_manage`` or ``parent`` of an account below one's own."""
+    async with change(desk, actor, "accounts.change", account_id) as made:
+        chain = await within_reach(made.connection, actor, "accounts.change", account_id)
+        columns: dict[str, Any] = {}
+        if "name" in values:
+            columns["name"] = checked_name(values["name"])
+        for name in ("email", "can_manage", "status"):
+            if name in values:
+                columns[name] = values[name]
+        if "status" in columns and account_id in (actor.owner_id, actor.caller.account.id):
+            raise ManageError(
+                "invalid_field",
+                "An account cannot suspend itself.",
+                {"status": "not on one's own account"},
+            )
+        if "parent" in values:
+            columns["parent_id"] = await _new_parent(made, actor, chain[-1], values["parent"])
+        made.detail = {"fields": sorted(values)}
+        if columns:
+            await owners.update_account(made.connection, actor.owner_id, account_id, **columns)
+        if "status" in columns or "parent_id" in columns:
+            await align_slots(made.connection, actor.vault, actor.owner_id, account_id)
+        found = await owners.get_account(made.connection, actor.owner_id, account_id)
+    assert found is not None
+    return found
+
+
+async def _new_parent(made: Change, actor: Actor, account: Account, wanted: Any) -> str:
+    """Where an account moves to: within the actor's reach, and not below itself."""
+    if account.is_owner or not isinstance(wanted, str):
+        raise ManageError(
+            "invalid_field",
+            "This account cannot be moved there.",
+            {"parent": "must be an account of the tree"},
+        )
+    chain = await within_reach(made.connection, actor, "accounts.create", wanted)
+    if account.id in [above.id for above in chain]:
+        raise ManageError(
+            "invalid_field",
+            "An account cannot be moved below itself.",
+            {"parent": "is the account itself or below it"},
+        )
+    return wanted
+
+
+async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive: bool) -> None:
+    """Delete an account; tombstones stay so that records remain readable."""
+    async with change(desk, actor, "accounts.delete", account_id) as made:
+        await within_reach(made.connection, actor, "accounts.delete", account_id)
+        if account_id in (actor.owner_id, actor.caller.account.id):
+            raise ManageError(
+                "invalid_field", "An account cannot delete itself.", {"id": "is one's own account"}
+            )
+        doomed = await subtree_ids(made.connection, actor.owner_id, account_id, deleted=False)
+        if len(doomed) > 1 and not recursive:
+            raise ManageError(
+                "has_children", f"The account has {len(doomed) - 1} sub-accounts below it."
+            )
+        now = now_ms()
+        for one in doomed:
+            for key in await keys.list_keys(made.connection, actor.owner_id, one):
+                await keys.update_key(
+                    made.connection, actor.owner_id, key.id, status=DELETED, deleted_at_ms=now
+                )
+            await owners.update_account(
+                made.connection, actor.owner_id, one, status=DELETED, deleted_at_ms=now
+            )
+        slots = await keys.list_slots(made.connection, actor.owner_id)
+        await keys.drop_slots(
+            made.connection,
+            actor.owner_id,
+            [slot.id for slot in slots if slot.account_id in doomed],
+        )
+        made.detail = {"accounts": len(doomed)}
+    await desk.database.shrink_log()
+
+
+async def align_slots(
+    connection: AsyncConnection, vault: OpenVault, owner_id: str, top: str
+) -> None:
+    """Make the slots of a subtree's keys follow their status.
+
+    A slot is sealed exactly while its key and every account above it are active: suspending
+    erases the ciphertext, resuming seals anew to a slot that is proven ours.
+    """
+    accounts = set(await subtree_ids(connection, owner_id, top))
+    statuses = {
+        key.id: key.status
+        for key in await keys.list_keys(connection, owner_id)
+        if key.account_id in accounts
+    }
+    active: dict[str, bool] = {}
+    for slot in await keys.list_slots(connection, owner_id):
+        if slot.purpose != API_KEY or slot.key_id not in statuses:
+            continue
+        if slot.account_id not in active:
+            chain = await owners.chain_of(connection, owner_id, slot.account_id)
+            active[slot.account_id] = bool(chain) and all(a.status == ACTIVE for a in chain)
+        is_live = active[slot.account_id] and statuses[slot.key_id] == ACTIVE
+        if is_live and slot.ciphertext is None and is_ours(vault, slot):
+            await keys.put_slot(connection, seal_to(vault, slot))
+        elif not is_live and slot.ciphertext is not None:
+            await keys.put_slot(connection, erased(slot))
+
+
+async def panic(desk: Desk, actor: Actor, *, undo: bool) -> int:
+    """Suspend every XAI API key within reach except the one used, or bring them back.
+
+    Returns how many keys changed.
+    """
+    async with change(desk, actor, "panic", actor.caller.account.id) as made:
+        top = actor.caller.account.id
+        reach = set(await subtree_ids(made.connection, actor.owner_id, top, deleted=False))
+        before, after = (SUSPENDED, ACTIVE) if undo else (ACTIVE, SUSPENDED)
+        count = 0
+        for key in await keys.list_keys(made.connection, actor.owner_id):
+            if key.account_id in reach and key.id != actor.caller.key.id and key.status == before:
+                await keys.update_key(made.connection, actor.owner_id, key.id, status=after)
+                count += 1
+        await align_slots(made.connection, actor.vault, actor.owner_id, top)
+        made.detail = {"undo": undo, "keys": count}
+    return count

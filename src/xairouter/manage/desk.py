@@ -1,0 +1,199 @@
+"""The desk at which every verb is done: authorise, act, record, in one transaction.
+
+A refused attempt is recorded too. After a commit the directory drops its picture of the owner, so
+that this process sees the change at once; others follow the ``changes`` table.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.clock import fresh_id, now_ms
+from xairouter.custody.room import Strongroom
+from xairouter.custody.vault import OpenVault
+from xairouter.directory.directory import Directory
+from xairouter.domain.accounts import Account
+from xairouter.errors import ManageError
+from xairouter.manage.permissions import BELOW, SELF, TREE, reach_of
+from xairouter.policy.interface import Caller
+from xairouter.providers.prices import PriceList
+from xairouter.storage import changes, operations, owners
+from xairouter.storage.database import Database
+from xairouter.upstream.egress import Egress
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts: the caller behind an accepted key, with the owner's vault open."""
+
+    caller: Caller
+    vault: OpenVault = field(repr=False)
+    client_ip: str
+
+    @property
+    def owner_id(self) -> str:
+        return self.caller.owner_id
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What verbs work with."""
+
+    database: Database
+    directory: Directory
+    room: Strongroom
+    egress: Egress
+    prices: PriceList
+    automation_secret: str = field(default="", repr=False)
+
+
+class StaleVaultError(Exception):
+    """The vault moved to another epoch since the actor's key was opened: open again and retry."""
+
+
+@dataclass(slots=True)
+class Change:
+    """A change under way: its transaction, and what the operation log will say of it."""
+
+    connection: AsyncConnection
+    target_id: str | None = None
+    detail: Mapping[str, object] | None = None
+
+
+@asynccontextmanager
+async def change(
+    desk: Desk, actor: Actor, verb: str, target_id: str | None = None
+) -> AsyncIterator[Change]:
+    """Do a verb: check the permission, run the body in a write transaction, log the operation.
+
+    Whatever ManageError the body raises is logged as a refused attempt and raised on.
+    """
+    refused: ManageError | None = None
+    if reach_of(actor.caller, verb) is None:
+        refused = ManageError("forbidden", f"This XAI API key may not do {verb}.")
+    else:
+        try:
+            async with desk.database.write() as connection:
+                owner = await owners.get_owner(connection, actor.owner_id)
+                if owner is None:
+                    raise ManageError("not_found", "The owner is gone.")
+                if owner.vault_epoch != actor.vault.epoch:
+                    raise StaleVaultError
+                made = Change(connection, target_id)
+                yield made
+                await changes.announce(
+                    connection, actor.owner_id, verb, made.target_id or actor.owner_id
+                )
+                await log_operation(connection, actor, verb, made.target_id, "ok", made.detail)
+        except ManageError as error:
+            refused = error
+    if refused is None:
+        await desk.directory.changed(actor.owner_id)
+        return
+    await log_refused(desk, actor, verb, target_id, refused)
+    raise refused
+
+
+async def log_refused(
+    desk: Desk, actor: Actor, verb: str, target_id: str | None, refused: ManageError
+) -> None:
+    """A refused attempt in the operation log, in a transaction of its own."""
+    async with desk.database.write() as connection:
+        await log_operation(connection, actor, verb, target_id, refused.code)
+
+
+async def log_operation(
+    connection: AsyncConnection,
+    actor: Actor,
+    verb: str,
+    target_id: str | None,
+    result: str,
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """One row of the operation log, by an actor."""
+    await write_operation(
+        connection,
+        owner_id=actor.owner_id,
+        actor="key",
+        verb=verb,
+        target_id=target_id,
+        result=result,
+        detail=detail,
+        actor_key_id=actor.caller.key.id,
+        actor_account_id=actor.caller.account.id,
+        client_ip=actor.client_ip,
+    )
+
+
+async def write_operation(
+    connection: AsyncConnection, *, owner_id: str, actor: str, verb: str, **values: object
+) -> None:
+    """One row of the operation log; ``actor`` is key, operator, recovery or expiry."""
+    detail = values.pop("detail", None)
+    row: dict[str, object] = {
+        "id": fresh_id("op"),
+        "owner_id": owner_id,
+        "at_ms": now_ms(),
+        "actor_key_id": None,
+        "actor_account_id": None,
+        "actor": actor,
+        "verb": verb,
+        "target_id": None,
+        "client_ip": None,
+        "result": "ok",
+        "detail": msgspec.json.encode(detail).decode() if detail else None,
+    }
+    row.update(values)
+    await operations.add(connection, row, secrets.token_bytes(16))
+
+
+def require(actor: Actor, verb: str) -> str:
+    """The reach of a verb that only reads; raises ManageError ``forbidden``."""
+    reach = reach_of(actor.caller, verb)
+    if reach is None:
+        raise ManageError("forbidden", f"This XAI API key may not do {verb}.")
+    return reach
+
+
+async def within_reach(
+    connection: AsyncConnection, actor: Actor, verb: str, account_id: str
+) -> tuple[Account, ...]:
+    """The chain of an account that a verb may touch; foreign and unknown ids answer alike."""
+    chain = await owners.chain_of(connection, actor.owner_id, account_id)
+    own = actor.caller.account.id
+    path = [account.id for account in chain]
+    reach = reach_of(actor.caller, verb)
+    allowed = bool(chain) and (
+        reach == TREE
+        or (reach == BELOW and own in path[:-1])
+        or (reach in (SELF, BELOW) and path[-1] == own and verb in _ON_ONESELF)
+    )
+    if not allowed:
+        raise ManageError("not_found", f"There is no account “{account_id[:64]}” here.")
+    return chain
+
+
+_ON_ONESELF = frozenset(
+    {"keys.read", "keys.rotate", "usage.read", "accounts.create", "accounts.read"}
+)
+"""What a manager or member may do to its own account (creating means: below it)."""
+
+
+async def subtree_ids(
+    connection: AsyncConnection, owner_id: str, top: str, *, deleted: bool = True
+) -> list[str]:
+    """The ids of an account and everything below it, tombstones included unless told otherwise."""
+    tree = await owners.tree_of(connection, owner_id, deleted=deleted)
+    children: dict[str | None, list[str]] = {}
+    for account in tree:
+        children.setdefault(account.parent_id, []).append(account.id)
+    found, queue = [], [top]
+    while queue:
+        at = queue.pop()
+        found.append(at)
+        queue += children.get(at, [])
+    return found

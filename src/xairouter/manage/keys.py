@@ -1,0 +1,127 @@
+"""XAI API keys: issue, list, rotate with overlap, change, delete."""
+
+from dataclasses import replace
+from typing import Any
+
+from xairouter.clock import now_ms
+from xairouter.domain.accounts import CALL, DELETED, MANAGE, ApiKey
+from xairouter.errors import ManageError
+from xairouter.manage.accounts import align_slots
+from xairouter.manage.desk import Actor, Change, Desk, change, require, within_reach
+from xairouter.manage.owners import Secrets, add_key, checked_name
+from xairouter.storage import keys
+
+MOST_OVERLAP_SECONDS = 90 * 86_400
+
+
+async def create_key(
+    desk: Desk, actor: Actor, account_id: str, name: str, scope: str, expires_at_ms: int | None
+) -> Secrets:
+    """A further key for an account."""
+    _check_expiry(expires_at_ms)
+    async with change(desk, actor, "keys.create", account_id) as made:
+        chain = await within_reach(made.connection, actor, "keys.create", account_id)
+        if scope == MANAGE and actor.caller.key.scope == CALL:
+            raise ManageError("forbidden", "A key of scope “call” issues no keys.")
+        key, api_key = await add_key(
+            made.connection, actor.vault, chain[-1], checked_name(name), scope, expires_at_ms
+        )
+        made.target_id = key.id
+    return Secrets(chain[-1], key, api_key)
+
+
+async def list_keys(desk: Desk, actor: Actor, account_id: str) -> list[ApiKey]:
+    require(actor, "keys.read")
+    async with desk.database.read() as connection:
+        await within_reach(connection, actor, "keys.read", account_id)
+        return list(await keys.list_keys(connection, actor.owner_id, account_id))
+
+
+async def rotate_key(
+    desk: Desk, actor: Actor, account_id: str, key_id: str, overlap_seconds: int
+) -> Secrets:
+    """A new key in the old one's place; the old one works ``overlap_seconds`` longer."""
+    if not 0 <= overlap_seconds <= MOST_OVERLAP_SECONDS:
+        raise ManageError(
+            "invalid_field",
+            "An overlap lasts at most 90 days.",
+            {"overlap_seconds": "0 to 7776000"},
+        )
+    async with change(desk, actor, "keys.rotate", key_id) as made:
+        chain = await within_reach(made.connection, actor, "keys.rotate", account_id)
+        old = await _key_of(made, actor, account_id, key_id)
+        if old.replaced_by is not None:
+            raise ManageError("conflict", "This key was rotated already.")
+        new, api_key = await add_key(
+            made.connection, actor.vault, chain[-1], old.name, old.scope, old.expires_at_ms
+        )
+        ends = now_ms() + overlap_seconds * 1000
+        if old.expires_at_ms is not None:
+            ends = min(ends, old.expires_at_ms)
+        await keys.update_key(
+            made.connection, actor.owner_id, old.id, expires_at_ms=ends, replaced_by=new.id
+        )
+        await _move_expiry(made, actor, old.id, ends)
+        made.detail = {"replaced_by": new.id, "overlap_seconds": overlap_seconds}
+    return Secrets(chain[-1], new, api_key)
+
+
+async def change_key(
+    desk: Desk, actor: Actor, account_id: str, key_id: str, values: dict[str, Any]
+) -> ApiKey:
+    """Change a key's name, expiry or status."""
+    async with change(desk, actor, "keys.change", key_id) as made:
+        await within_reach(made.connection, actor, "keys.change", account_id)
+        key = await _key_of(made, actor, account_id, key_id)
+        if "name" in values:
+            values["name"] = checked_name(values["name"])
+        if values.get("status") is not None and key.id == actor.caller.key.id:
+            raise ManageError(
+                "invalid_field", "A key cannot suspend itself.", {"status": "not on the key in use"}
+            )
+        if "expires_at_ms" in values:
+            _check_expiry(values["expires_at_ms"])
+            await _move_expiry(made, actor, key.id, values["expires_at_ms"])
+        if values:
+            await keys.update_key(made.connection, actor.owner_id, key.id, **values)
+        if "status" in values:
+            await align_slots(made.connection, actor.vault, actor.owner_id, account_id)
+        made.detail = {"fields": sorted(values)}
+    return replace(key, **values)
+
+
+async def delete_key(desk: Desk, actor: Actor, account_id: str, key_id: str) -> None:
+    """Delete a key: its slot goes entirely, its name stays for the records."""
+    async with change(desk, actor, "keys.delete", key_id) as made:
+        await within_reach(made.connection, actor, "keys.delete", account_id)
+        key = await _key_of(made, actor, account_id, key_id)
+        await keys.update_key(
+            made.connection, actor.owner_id, key.id, status=DELETED, deleted_at_ms=now_ms()
+        )
+        slots = await keys.list_slots(made.connection, actor.owner_id)
+        await keys.drop_slots(
+            made.connection, actor.owner_id, [slot.id for slot in slots if slot.key_id == key.id]
+        )
+    await desk.database.shrink_log()
+
+
+async def _key_of(made: Change, actor: Actor, account_id: str, key_id: str) -> ApiKey:
+    key = await keys.get_key(made.connection, actor.owner_id, key_id)
+    if key is None or key.account_id != account_id:
+        raise ManageError("not_found", f"There is no key “{key_id[:64]}” here.")
+    return key
+
+
+async def _move_expiry(made: Change, actor: Actor, key_id: str, at_ms: int | None) -> None:
+    for slot in await keys.list_slots(made.connection, actor.owner_id):
+        if slot.key_id == key_id:
+            await keys.put_slot(made.connection, replace(slot, expires_at_ms=at_ms))
+
+
+def _check_expiry(at_ms: int | None) -> None:
+    if at_ms is not None and at_ms <= now_ms():
+        raise ManageError(
+            "invalid_field",
+            "A key's expiry lies in the future.",
+            {"expires_at": "must be in the future"},
+        )

@@ -1,0 +1,201 @@
+"""The operator's verbs over owners, and the owner's way back in with a recovery code."""
+
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.clock import fresh_id, now_ms
+from xairouter.custody.formats import (
+    look_up_id,
+    new_api_key,
+    new_recovery_code,
+    normalise_recovery_code,
+)
+from xairouter.custody.slots import Place, issue, open_slot
+from xairouter.custody.vault import OpenVault, new_vault
+from xairouter.domain.accounts import ACTIVE, DELETED, MANAGE, Account, ApiKey
+from xairouter.domain.slots import API_KEY, RECOVERY
+from xairouter.errors import CustodyError, ManageError
+from xairouter.manage.desk import Desk, write_operation
+from xairouter.storage import changes, keys, owners, provider_keys
+from xairouter.storage.database import Database
+
+OWNER_KEY_NAME = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Shown once to whoever asked for them, then never again."""
+
+    account: Account
+    key: ApiKey
+    api_key: str = field(repr=False)
+    recovery_code: str | None = field(repr=False, default=None)
+
+
+async def create_owner(
+    database: Database, name: str, email: str | None, *, seen_by_operator: bool
+) -> Secrets:
+    """A new owner with its vault, its first key (scope ``manage``) and its recovery code."""
+    name = checked_name(name)
+    account_id = fresh_id("acc")
+    account = Account(account_id, account_id, None, name, email, ACTIVE, True, now_ms())
+    vault = new_vault(account_id)
+    async with database.write() as connection:
+        for other in await owners.list_owners(connection):
+            if other.name == name:
+                raise ManageError("conflict", f"There is an owner called “{name}” already.")
+        await owners.add_owner(connection, account, seen_by_operator=seen_by_operator)
+        key, api_key = await add_key(connection, vault, account, OWNER_KEY_NAME, MANAGE)
+        code = await add_recovery_code(connection, vault, account)
+        await changes.announce(connection, account_id, "owner.create", account_id)
+        await write_operation(
+            connection,
+            owner_id=account_id,
+            actor="operator",
+            verb="owner.create",
+            target_id=account_id,
+        )
+    return Secrets(account, key, api_key, code)
+
+
+def checked_name(name: object) -> str:
+    """A name of 1 to 128 visible characters; raises ManageError."""
+    if not isinstance(name, str) or not name.strip() or len(name) > 128 or not name.isprintable():
+        raise ManageError(
+            "invalid_field",
+            "A name has 1 to 128 visible characters.",
+            {"name": "1 to 128 visible characters"},
+        )
+    return name.strip()
+
+
+async def add_key(
+    connection: AsyncConnection,
+    vault: OpenVault,
+    account: Account,
+    name: str,
+    scope: str,
+    expires_at_ms: int | None = None,
+) -> tuple[ApiKey, str]:
+    """Issue an XAI API key: its row, and the slot through which it opens the vault."""
+    key = ApiKey(
+        fresh_id("key"),
+        account.owner_id,
+        account.id,
+        name,
+        scope,
+        ACTIVE,
+        now_ms(),
+        expires_at_ms,
+        None,
+    )
+    secret = new_api_key()
+    place = Place(fresh_id("slot"), API_KEY, account.id, key.id, expires_at_ms)
+    slot = issue(vault, place, secret.encode("ascii"), look_up_id(secret))
+    await keys.add_key(connection, key)
+    await keys.add_slot(connection, slot)
+    return key, secret
+
+
+async def add_recovery_code(connection: AsyncConnection, vault: OpenVault, account: Account) -> str:
+    """Issue a recovery code for an owner."""
+    code = new_recovery_code()
+    place = Place(fresh_id("slot"), RECOVERY, account.id, "recovery")
+    slot = issue(vault, place, code.encode("ascii"), look_up_id(code))
+    await keys.add_slot(connection, slot)
+    return code
+
+
+async def recover(desk: Desk, typed_code: str, client_ip: str) -> Secrets:
+    """A new key and a new code against the recovery code, which is used up.
+
+    Raises ManageError ``invalid_api_key`` for anything that is not a living code.
+    """
+    code = normalise_recovery_code(typed_code)
+    refused = ManageError("invalid_api_key", "This is not a valid recovery code.")
+    if code is None:
+        raise refused
+    vault: OpenVault | None = None
+    async with desk.database.write() as connection:
+        slot = await keys.find_slot(connection, look_up_id(code))
+        if slot is None or slot.purpose != RECOVERY:
+            raise refused
+        if slot.expires_at_ms is not None and slot.expires_at_ms <= now_ms():
+            raise refused
+        try:
+            vault = open_slot(slot, code.encode("ascii"))
+        except CustodyError:
+            vault = None
+        account = await owners.get_account(connection, slot.owner_id, slot.owner_id)
+        if vault is None or account is None:
+            raise refused
+        await keys.drop_slots(connection, slot.owner_id, [slot.id])
+        key, api_key = await add_key(connection, vault, account, "recovered", MANAGE)
+        new_code = await add_recovery_code(connection, vault, account)
+        await changes.announce(connection, account.id, "recover", key.id)
+        await write_operation(
+            connection,
+            owner_id=account.id,
+            actor="recovery",
+            verb="recover",
+            target_id=key.id,
+            client_ip=client_ip,
+        )
+    await desk.directory.changed(account.id)
+    return Secrets(account, key, api_key, new_code)
+
+
+async def find_owner(connection: AsyncConnection, wanted: str) -> Account:
+    """An owner by id or name; raises ManageError ``not_found``."""
+    for account in await owners.list_owners(connection):
+        if wanted in (account.id, account.name):
+            return account
+    raise ManageError("not_found", f"There is no owner “{wanted[:64]}”.")
+
+
+async def list_owners(database: Database) -> list[Account]:
+    async with database.read() as connection:
+        return list(await owners.list_owners(connection))
+
+
+async def suspend_owner(database: Database, wanted: str, *, suspended: bool) -> Account:
+    """The operator's suspension: policy only, the vault is not touched."""
+    async with database.write() as connection:
+        account = await find_owner(connection, wanted)
+        await owners.update_account(
+            connection, account.id, account.id, suspended_by_operator=suspended
+        )
+        verb = "owner.suspend" if suspended else "owner.resume"
+        await changes.announce(connection, account.id, verb, account.id)
+        await write_operation(
+            connection, owner_id=account.id, actor="operator", verb=verb, target_id=account.id
+        )
+    return replace(account, suspended_by_operator=suspended)
+
+
+async def delete_owner(database: Database, wanted: str) -> Account:
+    """Delete an owner: every slot and sealed key goes, names and records stay as tombstones."""
+    async with database.write() as connection:
+        account = await find_owner(connection, wanted)
+        now = now_ms()
+        for member in await owners.tree_of(connection, account.id):
+            await owners.update_account(
+                connection, account.id, member.id, status=DELETED, deleted_at_ms=now
+            )
+        for key in await keys.list_keys(connection, account.id):
+            await keys.update_key(connection, account.id, key.id, status=DELETED, deleted_at_ms=now)
+        slots = await keys.list_slots(connection, account.id)
+        await keys.drop_slots(connection, account.id, [slot.id for slot in slots])
+        for sealed in await provider_keys.list_all(connection, account.id):
+            await provider_keys.delete(connection, account.id, sealed.id)
+        await changes.announce(connection, account.id, "owner.delete", account.id)
+        await write_operation(
+            connection,
+            owner_id=account.id,
+            actor="operator",
+            verb="owner.delete",
+            target_id=account.id,
+        )
+    await database.shrink_log()
+    return account

@@ -1,0 +1,86 @@
+"""Logs and metrics. Logs are structured, carry call ids, and never content or secrets."""
+
+import logging
+import resource
+import sys
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("xairouter")
+
+
+def configure_logs(level: str) -> None:
+    """Send our own and the libraries' log lines to stderr, tracebacks without local values."""
+    wanted = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(wanted),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(stream=sys.stderr, level=max(wanted, logging.WARNING), force=True)
+    # The libraries' debug lines may print headers; they stay off whatever our own level is.
+    for name in ("uvicorn.access", "aiohttp", "asyncio", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def harden_process() -> None:
+    """No core dumps: memory holds opened vaults. On Linux also forbids other users' tracing."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_dumpable = 4  # linux/prctl.h
+        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+class Metrics:
+    """The product's Prometheus metrics, with label sets bounded by our own tables."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Counter(
+            "xairouter_calls",
+            "Calls ended, by dialect and outcome.",
+            ["dialect", "outcome"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "xairouter_refusals", "Refusals of our own, by code.", ["code"], registry=self.registry
+        )
+        self.attempts = Counter(
+            "xairouter_attempts", "Requests sent to providers.", registry=self.registry
+        )
+        self.running = Gauge("xairouter_calls_running", "Calls in flight.", registry=self.registry)
+        self.buffered = Gauge(
+            "xairouter_buffered_bytes", "Request bodies held in memory.", registry=self.registry
+        )
+        self.journal = Gauge(
+            "xairouter_journal_bytes", "Bytes of journal not yet drained.", registry=self.registry
+        )
+        self.drain_failures = Counter(
+            "xairouter_drain_failures",
+            "Failed attempts to drain the journal into storage.",
+            registry=self.registry,
+        )
+        self.unrecorded_refusals = Counter(
+            "xairouter_unrecorded_refusals",
+            "Refusals above the rate that is recorded singly.",
+            registry=self.registry,
+        )
+        self.first_byte = Histogram(
+            "xairouter_first_byte_seconds",
+            "Time to the first byte of a reply.",
+            registry=self.registry,
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
+        )

@@ -1,0 +1,115 @@
+"""From tokens to money, in integers.
+
+A rate is nano-dollars per million units (so $2.50 per million tokens is 2 500 000 000); a cost is
+nano-dollars. A missing rate for something that was used makes the part fall back to its broader
+rate (cached input to input), and no rate at all makes the cost unknown: never zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xairouter.domain.calls import Usage
+from xairouter.domain.prices import Price, Rate
+from xairouter.policy.patterns import matches
+
+NANO = 10**9
+MILLION = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerPrices:
+    """An owner's own prices over the price list: pattern → price; exact, then longest pattern."""
+
+    by_pattern: Mapping[str, Price] = field(default_factory=dict)
+
+    def find(self, model: str) -> Price | None:
+        exact = self.by_pattern.get(model)
+        if exact is not None:
+            return exact
+        hits = [pattern for pattern in self.by_pattern if matches(pattern, model)]
+        return self.by_pattern[max(hits, key=len)] if hits else None
+
+
+def rates_now(price: Price, tier: str | None, now_ms: int) -> Mapping[str, Rate]:
+    """The rates that hold now for a service tier."""
+    chosen = price.standard[0].rates
+    for entry in price.standard:
+        if entry.condition is None or entry.condition.holds(now_ms):
+            chosen = entry.rates
+    extra: dict[str, Rate] = {}
+    for entry in price.overrides:
+        if entry.tier == tier and (entry.condition is None or entry.condition.holds(now_ms)):
+            for unit, rate in entry.rates.items():
+                extra.setdefault(unit, rate)
+    return {**chosen, **extra} if extra else chosen
+
+
+def cost_nano(price: Price, usage: Usage, now_ms: int) -> int | None:
+    """What the reported usage costs in nano-dollars; None where that is unknown."""
+    if not usage.is_reported:
+        return None
+    rates = rates_now(price, usage.service_tier, now_ms)
+    given = usage.input_tokens or 0
+    total = 0
+    for unit, amount in _parts(usage, rates).items():
+        if amount == 0:
+            continue
+        rate = rates.get(unit)
+        if rate is None:
+            return None
+        total += amount * rate.at(given)
+    # Half up; all factors are non-negative.
+    return (total + MILLION // 2) // MILLION
+
+
+def _parts(usage: Usage, rates: Mapping[str, Rate]) -> dict[str, int]:
+    """Split input and output into disjoint parts, each under the narrowest unit with a rate."""
+    detail = usage.detail
+    parts = {"input": usage.input_tokens or 0, "output": usage.output_tokens or 0}
+
+    def move(unit: str, amount: int, source: str) -> None:
+        moved = min(max(amount, 0), parts.get(source, 0))
+        if moved and unit in rates:
+            parts[source] -= moved
+            parts[unit] = parts.get(unit, 0) + moved
+
+    move("cached_input", usage.cached_input_tokens or 0, "input")
+    move("cache_write", usage.cache_write_tokens or 0, "input")
+    move(
+        "cache_write_1h", _whole(detail, "cache_creation.ephemeral_1h_input_tokens"), "cache_write"
+    )
+    move(
+        "input_audio",
+        _whole(
+            detail,
+            "prompt_tokens_details.audio_tokens",
+            "input_tokens_details.audio_tokens",
+            "promptTokensDetails.AUDIO",
+        ),
+        "input",
+    )
+    move("cached_audio", _whole(detail, "cacheTokensDetails.AUDIO"), "cached_input")
+    move(
+        "output_audio",
+        _whole(
+            detail,
+            "completion_tokens_details.audio_tokens",
+            "output_tokens_details.audio_tokens",
+            "candidatesTokensDetails.AUDIO",
+        ),
+        "output",
+    )
+    # Rates per thousand are compiled to rates per million units.
+    if "web_searches" in rates:
+        parts["web_searches"] = _whole(detail, "server_tool_use.web_search_requests")
+    if "requests" in rates:
+        parts["requests"] = 1
+    return parts
+
+
+def _whole(detail: Mapping[str, int | float | str], *names: str) -> int:
+    for name in names:
+        value = detail.get(name)
+        if isinstance(value, int):
+            return value
+    return 0

@@ -1,0 +1,19 @@
+"""Anthropic. Speaks its own dialect and, through a compatibility layer, OpenAI's chat."""
+
+from xairouter.providers.interface import Probe, Provider
+
+ANTHROPIC = Provider(
+    name="anthropic",
+    title="Anthropic",
+    docs="https://docs.anthropic.com/en/api/overview",
+    endpoints={
+        "anthropic_messages": "https://api.anthropic.com",
+        "openai_chat": "https://api.anthropic.com/v1",
+    },
+    forward_headers=frozenset({"anthropic-dangerous-direct-browser-access"}),
+    probe=Probe("anthropic_messages", "/v1/models?limit=1000"),
+    price_list="anthropic",
+    keys_url="https://console.anthropic.com/settings/keys",
+    usage_url="https://console.anthropic.com/usage",
+    price_url="https://www.anthropic.com/pricing#api",
+)

@@ -1,0 +1,15 @@
+"""Cerebras."""
+
+from xairouter.providers.interface import OPENAI_PROBE, Provider, openai_compatible
+
+CEREBRAS = Provider(
+    name="cerebras",
+    title="Cerebras",
+    docs="https://inference-docs.cerebras.ai/resources/openai",
+    endpoints=openai_compatible("https://api.cerebras.ai/v1", "openai_completions"),
+    probe=OPENAI_PROBE,
+    price_list="cerebras",
+    keys_url="https://cloud.cerebras.ai/platform",
+    usage_url="https://cloud.cerebras.ai/platform",
+    price_url="https://www.cerebras.ai/pricing",
+)

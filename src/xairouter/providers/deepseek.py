@@ -1,0 +1,18 @@
+"""DeepSeek. Speaks OpenAI's chat and Anthropic's messages."""
+
+from xairouter.providers.interface import OPENAI_PROBE, Provider
+
+DEEPSEEK = Provider(
+    name="deepseek",
+    title="DeepSeek",
+    docs="https://api-docs.deepseek.com/",
+    endpoints={
+        "openai_chat": "https://api.deepseek.com/v1",
+        "anthropic_messages": "https://api.deepseek.com/anthropic",
+    },
+    probe=OPENAI_PROBE,
+    price_list="deepseek",
+    keys_url="https://platform.deepseek.com/api_keys",
+    usage_url="https://platform.deepseek.com/usage",
+    price_url="https://api-docs.deepseek.com/quick_start/pricing",
+)

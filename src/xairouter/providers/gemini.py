@@ -1,0 +1,31 @@
+"""Google Gemini (AI Studio keys). Vertex AI, which needs OAuth, is not supported."""
+
+from xairouter.providers.interface import Probe, Provider, Rejection
+
+GEMINI = Provider(
+    name="gemini",
+    title="Google Gemini",
+    docs="https://ai.google.dev/api",
+    endpoints={
+        "gemini_generate": "https://generativelanguage.googleapis.com",
+        "openai_chat": "https://generativelanguage.googleapis.com/v1beta/openai",
+        "openai_embeddings": "https://generativelanguage.googleapis.com/v1beta/openai",
+    },
+    probe=Probe(
+        "gemini_generate",
+        "/v1beta/models?pageSize=1000",
+        items="models",
+        name="name",
+        strip="models/",
+    ),
+    # A rejected key is a 400 with this reason; a revoked or leaked one a 403 that says so.
+    rejections=(
+        Rejection(400, b"API_KEY_INVALID"),
+        Rejection(401),
+        Rejection(403, b"API key"),
+    ),
+    price_list="google",
+    keys_url="https://aistudio.google.com/apikey",
+    usage_url="https://aistudio.google.com/usage",
+    price_url="https://ai.google.dev/gemini-api/docs/pricing",
+)

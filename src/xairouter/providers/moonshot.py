@@ -1,0 +1,19 @@
+"""Moonshot AI (Kimi)."""
+
+from xairouter.providers.interface import BEARER, OPENAI_PROBE, Provider
+
+MOONSHOT = Provider(
+    name="moonshot",
+    title="Moonshot AI (Kimi)",
+    docs="https://platform.moonshot.ai/docs/introduction",
+    endpoints={
+        "openai_chat": "https://api.moonshot.ai/v1",
+        "anthropic_messages": "https://api.moonshot.ai/anthropic",
+    },
+    auth={"anthropic_messages": BEARER},
+    probe=OPENAI_PROBE,
+    price_list="moonshotai",
+    keys_url="https://platform.moonshot.ai/console/api-keys",
+    usage_url="https://platform.moonshot.ai/console/account",
+    price_url="https://platform.moonshot.ai/docs/pricing/chat",
+)

@@ -1,0 +1,137 @@
+"""The price list (package ``genai-prices``), compiled once into integer rows.
+
+The package's own calculator stays off the path; a property test holds this compilation to it.
+Units per thousand become units per million, so that every rate has one scale.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Any
+
+from genai_prices import types as listed
+
+from xairouter.domain.prices import Condition, Price, Rate, Rates
+
+NANO = 10**9
+
+_UNITS = {
+    "input_mtok": ("input", 1),
+    "cache_read_mtok": ("cached_input", 1),
+    "cache_write_mtok": ("cache_write", 1),
+    "cache_write_1h_mtok": ("cache_write_1h", 1),
+    "output_mtok": ("output", 1),
+    "input_audio_mtok": ("input_audio", 1),
+    "cache_audio_read_mtok": ("cached_audio", 1),
+    "output_audio_mtok": ("output_audio", 1),
+    "web_searches_kcount": ("web_searches", 1000),
+    "requests_kcount": ("requests", 1000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    matches: Any
+    price: Price
+
+
+class PriceList:
+    """Prices by the list's provider name and a model's name; look-ups are remembered (bounded)."""
+
+    MEMORY = 10_000
+
+    def __init__(self, entries: Mapping[str, tuple[_Entry, ...]], version: str) -> None:
+        self._entries = entries
+        self._found: dict[tuple[str, str], Price | None] = {}
+        self.version = version
+
+    def find(self, provider: str | None, model: str) -> Price | None:
+        """The price of a model at a provider, None if the list does not know it."""
+        if provider is None:
+            return None
+        key = (provider, model)
+        if key in self._found:
+            return self._found[key]
+        name = model.lower()
+        entries = self._entries.get(provider, ())
+        price = next((entry.price for entry in entries if entry.matches.is_match(name)), None)
+        if len(self._found) >= self.MEMORY:
+            self._found.clear()
+        self._found[key] = price
+        return price
+
+
+def compile_price_list() -> PriceList:
+    """Read the installed package's data; takes about half a second, once at start."""
+    from genai_prices.data import providers
+
+    label = f"genai-prices {version('genai-prices')}"
+    compiled = {row.id: _entries(row, label) for row in providers}
+    for row in providers:
+        # A cloud that resells others' models: theirs apply where it has no price of its own.
+        for other in row.fallback_model_providers or ():
+            compiled[row.id] += tuple(
+                entry for entry in compiled.get(other, ()) if entry not in compiled[row.id]
+            )
+    return PriceList(compiled, label)
+
+
+def _entries(provider: listed.Provider, label: str) -> tuple[_Entry, ...]:
+    entries = []
+    for model in provider.models:
+        rows = (
+            model.prices
+            if isinstance(model.prices, list)
+            else [listed.ConditionalPrice(prices=model.prices)]
+        )
+        standard = tuple(Rates(_rates(row.prices), _condition(row.constraint)) for row in rows)
+        overrides = tuple(
+            Rates(_rates(variant.prices), _condition(variant.constraint), tier)
+            for variant in model.price_variants or ()
+            if set(variant.when) == {"service_tier"}
+            for tier in variant.when.values()
+        )
+        if standard:
+            entries.append(_Entry(model.match, Price(label, standard, overrides)))
+    return tuple(entries)
+
+
+def _rates(prices: listed.ModelPrice) -> Mapping[str, Rate]:
+    rates = {}
+    for name, value in vars(prices).items():
+        if value is None or name not in _UNITS:
+            continue
+        unit, scale = _UNITS[name]
+        if isinstance(value, listed.TieredPrices):
+            tiers = tuple((tier.start, _integer(tier.price, scale)) for tier in value.tiers)
+            rates[unit] = Rate(_integer(value.base, scale), tiers)
+        else:
+            rates[unit] = Rate(_integer(value, scale))
+    return rates
+
+
+def _integer(price: Decimal, scale: int) -> int:
+    """Dollars per (million / scale) units as nano-dollars per million units."""
+    return int((Decimal(price) * scale * NANO).to_integral_value())
+
+
+def _condition(constraint: object) -> Condition | None:
+    if isinstance(constraint, listed.StartDateConstraint):
+        midnight = datetime.combine(constraint.start_date, time(), UTC)
+        return Condition(from_ms=int(midnight.timestamp() * 1000))
+    if isinstance(constraint, listed.TimeOfDateConstraint):
+        return Condition(
+            day_from_ms=_of_day(constraint.start_time), day_until_ms=_of_day(constraint.end_time)
+        )
+    return None
+
+
+def _of_day(moment: time) -> int:
+    """A time of day as milliseconds of the UTC day; a naive one is UTC already."""
+    offset = moment.utcoffset()
+    seconds = moment.hour * 3600 + moment.minute * 60 + moment.second
+    if offset is not None:
+        seconds -= int(offset.total_seconds())
+    return seconds % 86_400 * 1000

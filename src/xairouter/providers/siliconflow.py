@@ -1,0 +1,18 @@
+"""SiliconFlow."""
+
+from xairouter.providers.interface import OPENAI_PROBE, Provider, openai_compatible
+
+SILICONFLOW = Provider(
+    name="siliconflow",
+    title="SiliconFlow",
+    docs="https://docs.siliconflow.com/en/api-reference/chat-completions/chat-completions",
+    endpoints=openai_compatible(
+        "https://api.siliconflow.com/v1",
+        "openai_completions",
+        "openai_embeddings",
+    ),
+    probe=OPENAI_PROBE,
+    keys_url="https://cloud.siliconflow.com/account/ak",
+    usage_url="https://cloud.siliconflow.com/bills",
+    price_url="https://www.siliconflow.com/pricing",
+)

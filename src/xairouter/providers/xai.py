@@ -1,0 +1,15 @@
+"""xAI."""
+
+from xairouter.providers.interface import OPENAI_PROBE, Provider, openai_compatible
+
+XAI = Provider(
+    name="xai",
+    title="xAI",
+    docs="https://docs.x.ai/docs/api-reference",
+    endpoints=openai_compatible("https://api.x.ai/v1", "openai_responses"),
+    probe=OPENAI_PROBE,
+    price_list="x-ai",
+    keys_url="https://console.x.ai/",
+    usage_url="https://console.x.ai/",
+    price_url="https://docs.x.ai/docs/models",
+)

@@ -1,0 +1,66 @@
+"""One hash chain per owner over usage records and operations.
+
+leaf = SHA-256(salt (16) ‖ the row as canonical JSON); hash = SHA-256(previous hash ‖ leaf). The
+first previous hash is 32 zero bytes. Leaves are salted, so that expired content can go while its
+hash stays. It shows accident and partial edits; who writes the database could recompute it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.storage.tables import chain, chain_heads
+
+FIRST = bytes(32)
+
+
+def leaf_of(salt: bytes, row: Mapping[str, Any]) -> bytes:
+    """The leaf of a row: its columns sorted by name, as compact JSON."""
+    content = msgspec.json.encode({name: row[name] for name in sorted(row)})
+    return hashlib.sha256(salt + content).digest()
+
+
+def link(previous: bytes, leaf: bytes) -> bytes:
+    return hashlib.sha256(previous + leaf).digest()
+
+
+async def append(
+    connection: AsyncConnection,
+    owner_id: str,
+    entries: Sequence[tuple[str, str, bytes, bytes]],
+) -> None:
+    """Extend an owner's chain by (kind, id, salt, leaf), in the caller's write transaction."""
+    head = (
+        await connection.execute(sa.select(chain_heads).where(chain_heads.c.owner_id == owner_id))
+    ).first()
+    seq, last = (head.seq, head.hash) if head else (0, FIRST)
+    rows = []
+    for kind, ref_id, salt, leaf in entries:
+        seq += 1
+        last = link(last, leaf)
+        rows.append(
+            {
+                "owner_id": owner_id,
+                "seq": seq,
+                "kind": kind,
+                "ref_id": ref_id,
+                "salt": salt,
+                "leaf": leaf,
+                "hash": last,
+            }
+        )
+    if not rows:
+        return
+    await connection.execute(chain.insert(), rows)
+    if head:
+        await connection.execute(
+            chain_heads.update()
+            .where(chain_heads.c.owner_id == owner_id)
+            .values(seq=seq, hash=last)
+        )
+    else:
+        await connection.execute(chain_heads.insert().values(owner_id=owner_id, seq=seq, hash=last))

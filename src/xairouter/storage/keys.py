@@ -1,0 +1,111 @@
+"""XAI API keys and the slots that their secrets open."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.domain.accounts import DELETED, ApiKey
+from xairouter.domain.slots import Slot
+from xairouter.storage.tables import api_keys, slots
+
+
+def _key(row: sa.Row[Any]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        owner_id=row.owner_id,
+        account_id=row.account_id,
+        name=row.name,
+        scope=row.scope,
+        status=row.status,
+        created_at_ms=row.created_at_ms,
+        expires_at_ms=row.expires_at_ms,
+        replaced_by=row.replaced_by,
+    )
+
+
+def _slot(row: sa.Row[Any]) -> Slot:
+    return Slot(**{name: getattr(row, name) for name in Slot.__dataclass_fields__})
+
+
+async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
+    await connection.execute(api_keys.insert().values(**asdict(key)))
+
+
+async def get_key(connection: AsyncConnection, owner_id: str, key_id: str) -> ApiKey | None:
+    """One key that is not deleted."""
+    row = (
+        await connection.execute(
+            sa.select(api_keys).where(
+                api_keys.c.owner_id == owner_id,
+                api_keys.c.id == key_id,
+                api_keys.c.status != DELETED,
+            )
+        )
+    ).first()
+    return _key(row) if row else None
+
+
+async def list_keys(
+    connection: AsyncConnection, owner_id: str, account_id: str | None = None
+) -> Sequence[ApiKey]:
+    """Keys of an owner, or of one account, oldest first, without deleted ones."""
+    query = sa.select(api_keys).where(api_keys.c.owner_id == owner_id, api_keys.c.status != DELETED)
+    if account_id is not None:
+        query = query.where(api_keys.c.account_id == account_id)
+    return [_key(row) for row in await connection.execute(query.order_by(api_keys.c.id))]
+
+
+async def update_key(
+    connection: AsyncConnection, owner_id: str, key_id: str, **values: Any
+) -> None:
+    await connection.execute(
+        api_keys.update()
+        .where(api_keys.c.owner_id == owner_id, api_keys.c.id == key_id)
+        .values(**values)
+    )
+
+
+async def add_slot(connection: AsyncConnection, slot: Slot) -> None:
+    await connection.execute(slots.insert().values(**asdict(slot)))
+
+
+async def put_slot(connection: AsyncConnection, slot: Slot) -> None:
+    """Replace a slot's sealed part (suspend, resume, re-key)."""
+    await connection.execute(
+        slots.update()
+        .where(slots.c.owner_id == slot.owner_id, slots.c.id == slot.id)
+        .values(
+            epoch=slot.epoch,
+            ciphertext=slot.ciphertext,
+            seal_tag=slot.seal_tag,
+            expires_at_ms=slot.expires_at_ms,
+        )
+    )
+
+
+async def find_slot(connection: AsyncConnection, look_up_id: bytes) -> Slot | None:
+    """The slot of a presented secret, whoever owns it: the one query that has no owner yet."""
+    row = (
+        await connection.execute(sa.select(slots).where(slots.c.look_up_id == look_up_id))
+    ).first()
+    return _slot(row) if row else None
+
+
+async def list_slots(connection: AsyncConnection, owner_id: str) -> Sequence[Slot]:
+    query = sa.select(slots).where(slots.c.owner_id == owner_id).order_by(slots.c.id)
+    return [_slot(row) for row in await connection.execute(query)]
+
+
+async def drop_slots(connection: AsyncConnection, owner_id: str, slot_ids: Iterable[str]) -> None:
+    await connection.execute(
+        slots.delete().where(slots.c.owner_id == owner_id, slots.c.id.in_(list(slot_ids)))
+    )
+
+
+async def expired_slots(connection: AsyncConnection, now_ms: int) -> Sequence[Slot]:
+    """Slots, of any owner, whose time is over."""
+    query = sa.select(slots).where(slots.c.expires_at_ms <= now_ms)
+    return [_slot(row) for row in await connection.execute(query)]

@@ -1,0 +1,73 @@
+"""Provider keys: sealed, with the metadata that is in view."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.domain.accounts import ProviderKey
+from xairouter.storage.tables import provider_keys
+
+_AS_JSON = ("endpoints", "auth", "models", "discovered")
+
+
+def _columns(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: msgspec.json.encode(value).decode()
+        if name in _AS_JSON and value is not None
+        else value
+        for name, value in values.items()
+    }
+
+
+def _provider_key(row: sa.Row[Any]) -> ProviderKey:
+    values = {name: getattr(row, name) for name in ProviderKey.__dataclass_fields__}
+    for name in _AS_JSON:
+        if values[name] is not None:
+            values[name] = msgspec.json.decode(values[name])
+    for name in ("models", "discovered"):
+        if values[name] is not None:
+            values[name] = tuple(values[name])
+    return ProviderKey(**values)
+
+
+async def add(connection: AsyncConnection, key: ProviderKey) -> None:
+    values = {name: getattr(key, name) for name in ProviderKey.__dataclass_fields__}
+    await connection.execute(provider_keys.insert().values(**_columns(values)))
+
+
+async def get(connection: AsyncConnection, owner_id: str, key_id: str) -> ProviderKey | None:
+    row = (
+        await connection.execute(
+            sa.select(provider_keys).where(
+                provider_keys.c.owner_id == owner_id, provider_keys.c.id == key_id
+            )
+        )
+    ).first()
+    return _provider_key(row) if row else None
+
+
+async def list_all(connection: AsyncConnection, owner_id: str) -> Sequence[ProviderKey]:
+    query = sa.select(provider_keys).where(provider_keys.c.owner_id == owner_id)
+    return [
+        _provider_key(row) for row in await connection.execute(query.order_by(provider_keys.c.id))
+    ]
+
+
+async def update(connection: AsyncConnection, owner_id: str, key_id: str, **values: Any) -> None:
+    await connection.execute(
+        provider_keys.update()
+        .where(provider_keys.c.owner_id == owner_id, provider_keys.c.id == key_id)
+        .values(**_columns(values))
+    )
+
+
+async def delete(connection: AsyncConnection, owner_id: str, key_id: str) -> None:
+    """Remove the row; ``secure_delete`` overwrites it, ``Database.shrink_log`` empties the log."""
+    await connection.execute(
+        provider_keys.delete().where(
+            provider_keys.c.owner_id == owner_id, provider_keys.c.id == key_id
+        )
+    )

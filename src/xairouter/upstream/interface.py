@@ -1,0 +1,56 @@
+"""What an upstream client is: sends one request, hands back a reply whose body is read in pieces.
+
+Every driver passes the same contract suite (tests/contract/test_upstream.py).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from xairouter.domain.unshown import Unshown
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds: to connect, and until the reply's head has come."""
+
+    connect: float
+    first_byte: float
+
+
+class WireRequest(Unshown):
+    """A request as it goes out, credential included."""
+
+    __slots__ = ("body", "headers", "method", "url")
+
+    def __init__(self, method: str, url: str, headers: Headers, body: bytes) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+
+
+class Reply(Protocol):
+    """A provider's reply: head known, body to be read.
+
+    Header names are in lower case. ``read`` returns the next bytes as they came (compressed if
+    the provider compressed), b"" at a clean end; it raises UpstreamError when the reply breaks
+    off. ``close`` gives the connection back if the body was read to a clean end, else ends it.
+    """
+
+    status: int
+    headers: Headers
+
+    async def read(self) -> bytes: ...
+
+    async def close(self) -> None: ...
+
+
+class Client(Protocol):
+    """Sends requests. Connections are pooled per (pool, origin) and never shared between pools."""
+
+    async def send(self, pool: str, request: WireRequest, limits: Limits) -> Reply:
+        """Raises UpstreamError if no reply's head came."""
+
+    async def close(self) -> None: ...
