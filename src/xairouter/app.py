@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from xairouter import __version__
+from xairouter.api.asking import every_body_is_json
 from xairouter.api.problems import install
 from xairouter.api.routes import router
 from xairouter.clock import fresh_id
@@ -34,7 +35,7 @@ from xairouter.ledger.journal import Journal
 from xairouter.manage import expire
 from xairouter.manage.desk import Desk
 from xairouter.observe import Metrics, log
-from xairouter.providers.prices import compile_price_list
+from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.storage.database import Database
 from xairouter.upstream.aiohttp_client import AiohttpClient
@@ -47,8 +48,9 @@ SWEEP_SECONDS = 30.0
 class House:
     """One process of the router, from ``start`` to ``stop``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, prices: PriceList | None = None) -> None:
         self.settings = settings
+        self._given_prices = prices
         self.metrics = Metrics()
         self.database = Database(settings.effective_database_url)
         self.egress = Egress(allow_private=settings.allow_private_providers)
@@ -73,7 +75,7 @@ class House:
         self.book = Book(self.journal, self.metrics, loop.time)
         self.drain = Drain(self.book, self.database, journals)
         await self.drain.adopt()
-        self.prices = compile_price_list()
+        self.prices = self._given_prices or compile_price_list()
         self.client = AiohttpClient(self.egress)
         self.room = Strongroom(self.client, EpochFloor(settings.data_dir / "vault-epochs"))
         self.running = Running(
@@ -136,7 +138,11 @@ class House:
         management.state.client_address = partial(client_address, trusted=trusted)
         budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)
         return Gateway(
-            parts, budget, management, ready=self.ready, metrics_token=settings.metrics_token
+            parts,
+            budget,
+            every_body_is_json(management),
+            ready=self.ready,
+            metrics_token=settings.metrics_token,
         )
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
@@ -217,13 +223,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(settings: Settings, listening: Callable[[str, int], None]) -> None:
-    """Run the router until a signal ends it; ``listening`` is told the address and port."""
-    house = House(settings)
-    await house.start()
-    bound = socket.create_server((settings.host, settings.port), backlog=4096, reuse_port=False)
-    port = int(bound.getsockname()[1])
-    house.egress.add_listener(port)
+def make_server(
+    house: House, drain: Callable[[], Awaitable[None]]
+) -> tuple[_Server, socket.socket]:
+    """A server for a started house, and the socket on which it will listen."""
+    settings = house.settings
+    bound = socket.create_server((settings.host, settings.port), backlog=4096)
+    house.egress.add_listener(int(bound.getsockname()[1]))
     limits = EdgeLimits(
         header_seconds=settings.header_seconds,
         connections_per_address=settings.connections_per_address,
@@ -240,10 +246,18 @@ async def serve(settings: Settings, listening: Callable[[str, int], None]) -> No
         server_header=False,
         timeout_keep_alive=75,
     )
-    server = _Server(config, partial(house.running.drain, settings.drain_seconds))
-    listening(settings.host, port)
-    log.info("listening", host=settings.host, port=port, pid=os.getpid())
+    return _Server(config, drain), bound
+
+
+async def serve(settings: Settings, listening: Callable[[str, int], None]) -> None:
+    """Run the router until a signal ends it; ``listening`` is told the address and port."""
+    house = House(settings)
+    await house.start()
     try:
+        server, bound = make_server(house, partial(house.running.drain, settings.drain_seconds))
+        port = int(bound.getsockname()[1])
+        listening(settings.host, port)
+        log.info("listening", host=settings.host, port=port, pid=os.getpid())
         await server.serve(sockets=[bound])
     finally:
         await house.stop()

@@ -11,6 +11,7 @@ from xairouter.errors import ManageError
 from xairouter.manage.desk import Actor, Desk, StaleVaultError
 
 T = TypeVar("T")
+App = Callable[[Any, Any, Any], Awaitable[None]]
 MOST_BODY = 4 * 1024 * 1024
 
 
@@ -59,6 +60,17 @@ async def retried(request: Request, actor: Actor, act: Callable[[Actor], Awaitab
         return await act(fresh)
     except StaleVaultError:
         raise ManageError("conflict", "The vault was changed at the same time.") from None
+
+
+def every_body_is_json(app: App) -> App:
+    """Bodies here are JSON whatever their content type says: ``curl -d`` calls them a form."""
+
+    async def read_as_json(scope: Any, receive: Any, send: Any) -> None:
+        kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        scope["headers"] = [*kept, (b"content-type", b"application/json")]
+        await app(scope, receive, send)
+
+    return read_as_json
 
 
 TheDesk = Annotated[Desk, Depends(desk_of)]

@@ -118,7 +118,7 @@ class EdgeProtocol(HttpToolsProtocol):
             if self.cycle is not None:
                 self.cycle.keep_alive = False
         except httptools.HttpParserError:
-            self._refuse("invalid_request", "These bytes are not an HTTP/1.1 request.")
+            self._refuse("invalid_request", "These bytes are no HTTP request.")
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
@@ -163,7 +163,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse("invalid_request", "These bytes are not an HTTP/1.1 request.")
+        self._refuse("invalid_request", "These bytes are no HTTP request.")
 
     def _count(self, size: int) -> None:
         self._header_bytes += size

@@ -92,6 +92,16 @@ def _structured(schema: object) -> str:
     return msgspec.json.encode(build(schema)).decode()
 
 
+def _arguments(schema: object) -> Json:
+    """Arguments for a tool call that fit the tool's schema."""
+    built = msgspec.json.decode(_structured(schema if isinstance(schema, dict) else {}))
+    return built if isinstance(built, dict) else {}
+
+
+def _arguments_text(schema: object) -> str:
+    return msgspec.json.encode(_arguments(schema)).decode()
+
+
 def _chat_usage(body: Json, text: str) -> Json:
     given, made = words(body.get("messages", body.get("prompt", ""))), words(text)
     return {
@@ -122,7 +132,7 @@ def chat(body: Json, call: int) -> Reply:
             "type": "function",
             "function": {
                 "name": function.get("name", "tool"),
-                "arguments": _structured(function.get("parameters")),
+                "arguments": _arguments_text(function.get("parameters")),
             },
         }
     finish = "tool_calls" if tool_call else "stop"
@@ -221,7 +231,7 @@ def _response(body: Json, call: int) -> Json:
             "call_id": f"call_{call}",
             "name": tools[0]["name"],
             "status": "completed",
-            "arguments": _structured(tools[0].get("parameters")),
+            "arguments": _arguments_text(tools[0].get("parameters")),
         }
     else:
         output = {
@@ -327,13 +337,12 @@ def messages(body: Json, call: int) -> Reply:
         and any(part.get("type") == "tool_result" for part in asked[-1]["content"])
     )
     if tools and not answered:
-        schema = _structured(tools[0]["input_schema"])
         blocks.append(
             {
                 "type": "tool_use",
                 "id": f"toolu_{call}",
                 "name": tools[0]["name"],
-                "input": msgspec.json.decode(schema),
+                "input": _arguments(tools[0]["input_schema"]),
             }
         )
     else:
@@ -446,7 +455,7 @@ def gemini(body: Json, call: int, *, stream: bool, sse: bool) -> Reply:
             {
                 "functionCall": {
                     "name": functions[0]["name"],
-                    "args": msgspec.json.decode(_structured(schema)),
+                    "args": _arguments(schema),
                 }
             }
         ]

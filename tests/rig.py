@@ -1,0 +1,184 @@
+"""A router in this process with a stand-in provider beside it, and a plain HTTP client."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from xairouter.app import House, make_server
+from xairouter.manage.owners import create_owner
+from xairouter.providers.prices import PriceList, compile_price_list
+from xairouter.settings import Settings
+from xairouter.standin.server import StandIn
+
+SECRET = "sk-standin-A1b2C3d4E5f6G7h8J9k0"
+DIALECTS = (
+    "openai_chat",
+    "openai_completions",
+    "openai_responses",
+    "openai_embeddings",
+    "anthropic_messages",
+    "gemini_generate",
+)
+
+
+@cache
+def price_list() -> PriceList:
+    """Compiled once for all tests of a process."""
+    return compile_price_list()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole HTTP reply."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        return self.headers.get("x-xairouter-error")
+
+
+@dataclass
+class Rig:
+    """The parts of a running installation."""
+
+    house: House
+    standin: StandIn
+    standin_port: int
+    port: int
+    key: str
+    owner_id: str
+    recovery_code: str
+    _server: Any
+    _task: asyncio.Task[None]
+    session: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def standin_url(self) -> str:
+        return f"http://127.0.0.1:{self.standin_port}"
+
+    def endpoints(self, *dialects: str) -> dict[str, str]:
+        """The stand-in's base URLs, as each dialect's SDK takes them."""
+        return {
+            name: self.standin_url + ("/v1" if name.startswith("openai") else "")
+            for name in dialects or DIALECTS
+        }
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, key: str | None = "", **headers: str
+    ) -> Answer:
+        """One request; ``key`` "" is the owner's, None sends none."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            sent.setdefault("authorization", f"Bearer {key or self.key}")
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        async with self.session.request(
+            method, self.url + path, data=data, headers=sent, allow_redirects=False
+        ) as reply:
+            return Answer(
+                reply.status, {k.lower(): v for k, v in reply.headers.items()}, await reply.read()
+            )
+
+    async def add_provider_key(self, *, key: str = "", verify: bool = False, **fields: Any) -> Any:
+        """Add a provider key to the stand-in for all dialects; returns its view."""
+        body = {
+            "name": "standin",
+            "endpoints": self.endpoints(),
+            "secret": SECRET,
+            "models": ["*"],
+            **fields,
+        }
+        answer = await self.ask(
+            "POST", f"/api/v1/provider-keys?verify={str(verify).lower()}", body, key=key
+        )
+        assert answer.status == 201, answer.body
+        return answer.json()
+
+    async def new_owner(self, name: str) -> Any:
+        return await create_owner(self.house.database, name, None, seen_by_operator=True)
+
+    async def records(self, *, key: str = "", expect: int | None = None, query: str = "") -> Any:
+        """Usage records, newest first, once everything finished is stored."""
+        for _ in range(100):
+            await self.house.drain.drain()
+            answer = await self.ask("GET", f"/api/v1/usage/records?limit=500{query}", key=key)
+            items = answer.json()["items"]
+            if expect is None or len(items) >= expect:
+                break
+            await asyncio.sleep(0.02)
+        if expect is not None:
+            assert len(items) == expect, items
+        return items
+
+    async def record(self, *, key: str = "") -> Any:
+        """The only usage record there is."""
+        return (await self.records(expect=1, key=key))[0]
+
+    async def chat(self, model: str = "demo-large", *, key: str = "", **fields: Any) -> Answer:
+        """One chat completion."""
+        body = {"model": model, "messages": [{"role": "user", "content": "hello there"}], **fields}
+        return await self.ask("POST", "/v1/chat/completions", body, key=key)
+
+    async def raw(self, data: bytes, *, wait: float = 5.0) -> bytes:
+        """Send bytes as they are; everything that comes back until the end or the wait is over."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        found = b""
+        try:
+            async with asyncio.timeout(wait):
+                while chunk := await reader.read(65536):
+                    found += chunk
+        except TimeoutError:
+            pass
+        finally:
+            writer.close()
+        return found
+
+    async def stop(self) -> None:
+        await self.session.close()
+        self._server.should_exit = True
+        await self._task
+        await self.house.stop()
+        await self.standin.stop()
+
+
+async def start_rig(data_dir: Path, **settings: Any) -> Rig:
+    """Start a router on a free port."""
+    options: dict[str, Any] = {"allow_private_providers": True, "port": 0, **settings}
+    house = House(Settings(data_dir=data_dir, **options), price_list())
+    await house.start()
+    made = await create_owner(house.database, "acme", None, seen_by_operator=True)
+    server, bound = make_server(house, partial(house.running.drain, 0.2))
+    server.config.load()
+    task = asyncio.create_task(server._serve(sockets=[bound]))
+    standin = StandIn()
+    standin_port = await standin.start()
+    while not server.started:
+        await asyncio.sleep(0.005)
+    connector = aiohttp.TCPConnector(limit=0)
+    return Rig(
+        house,
+        standin,
+        standin_port,
+        int(bound.getsockname()[1]),
+        made.api_key,
+        made.account.id,
+        made.recovery_code or "",
+        server,
+        task,
+        aiohttp.ClientSession(connector=connector, auto_decompress=True),
+    )
