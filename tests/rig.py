@@ -109,7 +109,9 @@ class Rig:
         return answer.json()
 
     async def new_owner(self, name: str) -> Any:
-        return await create_owner(self.house.database, name, None, seen_by_operator=True)
+        return await create_owner(
+            self.house.database, self.house.room.witness, name, None, seen_by_operator=True
+        )
 
     async def records(self, *, key: str = "", expect: int | None = None, query: str = "") -> Any:
         """Usage records, newest first, once everything finished is stored."""
@@ -161,7 +163,9 @@ async def start_rig(data_dir: Path, **settings: Any) -> Rig:
     options: dict[str, Any] = {"allow_private_providers": True, "port": 0, **settings}
     house = House(Settings(data_dir=data_dir, **options), price_list())
     await house.start()
-    made = await create_owner(house.database, "acme", None, seen_by_operator=True)
+    made = await create_owner(
+        house.database, house.room.witness, "acme", None, seen_by_operator=True
+    )
     server, bound = make_server(house, partial(house.running.drain, 0.2))
     server.config.load()
     task = asyncio.create_task(server._serve(sockets=[bound]))

@@ -18,8 +18,8 @@ from xairouter.api.problems import install
 from xairouter.api.routes import router
 from xairouter.clock import fresh_id
 from xairouter.custody.derive import self_test
-from xairouter.custody.epochs import EpochFloor
 from xairouter.custody.room import Strongroom
+from xairouter.custody.witness import Witness
 from xairouter.directory.directory import Directory
 from xairouter.directory.identity import Identifier
 from xairouter.errors import ConfigError
@@ -77,7 +77,7 @@ class House:
         await self.drain.adopt()
         self.prices = self._given_prices or compile_price_list()
         self.client = AiohttpClient(self.egress)
-        self.room = Strongroom(self.client, EpochFloor(settings.data_dir / "vault-epochs"))
+        self.room = Strongroom(self.client, Witness(settings.witness_file))
         self.running = Running(
             self.directory,
             self.metrics,

@@ -148,6 +148,7 @@ def demo_provider(
 
 
 async def _with_database(data_dir: Path | None, work: Any) -> Any:
+    """Run ``work(database, settings)`` beside a running router or without one."""
     from xairouter.storage.database import Database
 
     chosen = settings.load(data_dir=data_dir)
@@ -155,7 +156,7 @@ async def _with_database(data_dir: Path | None, work: Any) -> Any:
     database = Database(chosen.effective_database_url)
     try:
         await database.migrate()
-        return await work(database)
+        return await work(database, chosen)
     finally:
         await database.close()
 
@@ -168,13 +169,14 @@ def owner_create(
     data_dir: DataDir = None,
 ) -> None:
     """Create an owner; prints its first XAI API key and its recovery code, once."""
+    from xairouter.custody.witness import Witness
     from xairouter.manage.owners import create_owner
 
-    made = _run(
-        _with_database(
-            data_dir, lambda database: create_owner(database, name, email, seen_by_operator=True)
-        )
-    )
+    def create(database: Any, chosen: settings.Settings) -> Any:
+        witness = Witness(chosen.witness_file)
+        return create_owner(database, witness, name, email, seen_by_operator=True)
+
+    made = _run(_with_database(data_dir, create))
     shown = {
         "account_id": made.account.id,
         "api_key": made.api_key,
@@ -202,7 +204,7 @@ def owner_list(
     from xairouter.manage.owners import list_owners
     from xairouter.manage.views import account_view
 
-    found = [account_view(a) for a in _run(_with_database(data_dir, list_owners))]
+    found = [account_view(a) for a in _run(_with_database(data_dir, lambda db, _: list_owners(db)))]
     if as_json:
         print(json.dumps(found))
         return
@@ -217,7 +219,7 @@ def owner_suspend(owner: str, data_dir: DataDir = None) -> None:
     """Refuse every call of an owner, by id or name, until resumed."""
     from xairouter.manage.owners import suspend_owner
 
-    _run(_with_database(data_dir, lambda db: suspend_owner(db, owner, suspended=True)))
+    _run(_with_database(data_dir, lambda db, _: suspend_owner(db, owner, suspended=True)))
     print(f"{owner} is suspended.")
 
 
@@ -226,7 +228,7 @@ def owner_resume(owner: str, data_dir: DataDir = None) -> None:
     """Let a suspended owner's calls through again."""
     from xairouter.manage.owners import suspend_owner
 
-    _run(_with_database(data_dir, lambda db: suspend_owner(db, owner, suspended=False)))
+    _run(_with_database(data_dir, lambda db, _: suspend_owner(db, owner, suspended=False)))
     print(f"{owner} is active.")
 
 
@@ -241,7 +243,7 @@ def owner_delete(
 
     if not yes and not typer.confirm(f"Delete {owner} and everything sealed for it?"):
         raise typer.Exit(1)
-    _run(_with_database(data_dir, lambda db: delete_owner(db, owner)))
+    _run(_with_database(data_dir, lambda db, _: delete_owner(db, owner)))
     print(f"{owner} is deleted.")
 
 

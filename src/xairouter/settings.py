@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         """The database's URL, the embedded SQLite file where none was named."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.absolute()}/xairouter.db"
 
+    @property
+    def witness_file(self) -> Path:
+        """Where this instance notes what it knows of each vault, outside the database."""
+        return self.data_dir / "vault-witness"
+
     def source_of(self, name: str, options: dict[str, Any]) -> str:
         """Where the effective value of ``name`` came from: option, environment or default."""
         if name in options:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from xairouter import __version__
-from xairouter.custody.epochs import EpochFloor
 from xairouter.custody.slots import open_slot
 from xairouter.custody.vault import OpenVault, unseal
 from xairouter.custody.withhold import SEARCHED_BYTES, needles, quotes, readable
+from xairouter.custody.witness import Witness
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Outbound
 from xairouter.domain.slots import Slot
@@ -76,11 +76,11 @@ class Strongroom:
     def __init__(
         self,
         client: Client,
-        floor: EpochFloor,
+        witness: Witness,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._floor = floor
+        self.witness = witness
         self._now = monotonic
         self._open: OrderedDict[bytes, _Entry] = OrderedDict()
 
@@ -103,7 +103,7 @@ class Strongroom:
             return entry.vault
         self._open.pop(slot.look_up_id, None)
         vault = open_slot(slot, secret.encode("utf-8"))
-        self._floor.check(vault.owner_id, vault.epoch)
+        self.witness.check(vault)
         if idle_seconds > 0:
             self._open[slot.look_up_id] = _Entry(vault, slot.seal_tag, now, idle_seconds)
             if len(self._open) > self.MAX_OPEN:

@@ -13,6 +13,7 @@ from xairouter.custody.formats import (
 )
 from xairouter.custody.slots import Place, issue, open_slot
 from xairouter.custody.vault import OpenVault, new_vault
+from xairouter.custody.witness import Witness
 from xairouter.domain.accounts import ACTIVE, DELETED, MANAGE, Account, ApiKey
 from xairouter.domain.slots import API_KEY, RECOVERY
 from xairouter.errors import CustodyError, ManageError
@@ -34,7 +35,12 @@ class Secrets:
 
 
 async def create_owner(
-    database: Database, name: str, email: str | None, *, seen_by_operator: bool
+    database: Database,
+    witness: Witness,
+    name: str,
+    email: str | None,
+    *,
+    seen_by_operator: bool,
 ) -> Secrets:
     """A new owner with its vault, its first key (scope ``manage``) and its recovery code."""
     name = checked_name(name)
@@ -56,6 +62,7 @@ async def create_owner(
             verb="owner.create",
             target_id=account_id,
         )
+    witness.note(vault)
     return Secrets(account, key, api_key, code)
 
 

@@ -145,6 +145,7 @@ async def take_over(desk: Desk, actor: Actor) -> Secrets:
         new_key, api_key = await add_key(connection, fresh, account, OWNER_KEY_NAME, MANAGE)
         code = await add_recovery_code(connection, fresh, account)
         made.detail = {"unopened": unopened}
+    desk.room.witness.note(fresh)
     await desk.database.shrink_log()
     return Secrets(account, new_key, api_key, code)
 

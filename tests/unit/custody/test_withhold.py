@@ -1,0 +1,46 @@
+"""What a provider's error may not say."""
+
+import base64
+import gzip
+from urllib.parse import quote
+
+import pytest
+
+from xairouter.custody.withhold import needles, quotes, readable
+
+SECRET = "sk-ant-api03-Zx9+/qweRTYuiop123456=="
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        SECRET,
+        SECRET[13:25],
+        SECRET[-12:],
+        SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
+        base64.b64encode(SECRET.encode()).decode().rstrip("="),
+        quote(SECRET, safe=""),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+    ],
+)
+def test_every_disguise_is_found(quoted: str):
+    assert quotes(b'{"error":"the key %s is bad"}' % quoted.encode(), needles(SECRET))
+
+
+@pytest.mark.parametrize(
+    "harmless", ["keys look like sk-ant-api03-…", "ends in 456==", "sk-ant-***"]
+)
+def test_marks_and_masks_are_not_the_secret(harmless: str):
+    assert not quotes(harmless.encode(), needles(SECRET))
+
+
+def test_a_keyless_endpoint_has_nothing_to_hide():
+    assert needles("") == frozenset()
+
+
+def test_readable_inflates_within_bounds_and_refuses_what_it_cannot_search():
+    assert readable(gzip.compress(b"x" * 10_000_000), "gzip") == b"x" * 65536
+    assert readable(b"x", "br") is None
+    assert readable(b"\x1f\x8bnot", "gzip") is None
+    assert readable(b"x", "") == b"x"
