@@ -171,6 +171,11 @@ async def _slow(wire: Wire, reply: Reply, secret: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _paced(wire: Wire, reply: Reply, secret: str) -> None:
+    """The reply as it should be, an event every 50 ms, once."""
+    await wire.send(replace(reply, pause=0.05))
+
+
 async def _flood(wire: Wire, reply: Reply, secret: str) -> None:
     """100 MB as fast as the other side reads."""
     await wire.head(reply, transfer_encoding="chunked")
@@ -242,6 +247,7 @@ FAULTS: dict[str, Fault] = {
     "fault-not-http": _not_http,
     "fault-gzip": _gzip,
     "fault-slow": _slow,
+    "fault-paced": _paced,
     "fault-flood": _flood,
     "fault-error-event": _error_event,
     "fault-no-usage": _no_usage,

@@ -1,0 +1,305 @@
+"""One record for every call, also across kill −9, a locked database and a full journal."""
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.rig import SECRET, Rig, start_rig
+from tests.system.process import Router, create_owner, start_router
+from xairouter.standin.server import StandIn
+
+
+async def _load(router: Router, key: str, stop: asyncio.Event, dice: random.Random) -> set[str]:
+    """Calls in many tasks, each labelled; the labels of those that were answered whole."""
+    answered: set[str] = set()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def caller(number: int) -> None:
+            count = 0
+            while not stop.is_set():
+                count += 1
+                label = f"{router.process.pid}-{number}-{count}"
+                stream = dice.random() < 0.5
+                model = dice.choice(["demo", "demo", "fault-drip", "fault-500"])
+                body = {
+                    "model": model,
+                    "stream": stream,
+                    "user": label,
+                    "messages": [{"role": "user", "content": "some words to say"}],
+                }
+                with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                    async with session.post(
+                        router.url + "/v1/chat/completions",
+                        json=body,
+                        headers={"authorization": f"Bearer {key}", "x-xairouter-label": label},
+                    ) as reply:
+                        await reply.read()
+                        answered.add(label)
+
+        await asyncio.gather(*(caller(number) for number in range(12)))
+    return answered
+
+
+async def test_after_kill_9_under_load_every_call_has_exactly_one_record(tmp_path: Path):
+    data_dir = tmp_path / "data"
+    standin = StandIn()
+    port = await standin.start()
+    key = await create_owner(data_dir)
+    dice = random.Random(7)
+    answered: set[str] = set()
+    kills = 6
+    try:
+        for number in range(kills):
+            router = await start_router(data_dir)
+            if number == 0:
+                status, _ = await router.ask(
+                    "POST",
+                    "/api/v1/provider-keys?verify=false",
+                    key,
+                    {
+                        "name": "s",
+                        "secret": SECRET,
+                        "models": ["*"],
+                        "endpoints": {"openai_chat": f"http://127.0.0.1:{port}/v1"},
+                    },
+                )
+                assert status == 201
+            stop = asyncio.Event()
+            load = asyncio.create_task(_load(router, key, stop, dice))
+            await asyncio.sleep(dice.uniform(0.3, 1.2))
+            await router.kill()
+            stop.set()
+            answered |= await load
+        router = await start_router(data_dir)
+        records = []
+        cursor = ""
+        while True:
+            _, page = await router.ask("GET", f"/api/v1/usage/records?limit=500{cursor}", key)
+            records += page["items"]
+            if not page["next_cursor"]:
+                break
+            cursor = f"&cursor={page['next_cursor']}"
+        assert await router.terminate() == 0
+    finally:
+        await standin.stop()
+    seen = Counter(received.json()["user"] for received in standin.requests)
+    recorded = Counter(record["label"] for record in records)
+    assert len(seen) > 50
+    assert set(seen) <= set(recorded), "a request the upstream saw lacks a record"
+    assert answered <= set(recorded)
+    assert len({record["call_id"] for record in records}) == len(records)
+    assert max(recorded.values()) == 1
+    attempts = sum(record["attempts"] for record in records)
+    interrupted = [record for record in records if record["outcome"] == "interrupted"]
+    assert sum(seen.values()) <= attempts <= sum(seen.values()) + len(interrupted)
+    assert len(interrupted) <= 12 * kills
+    # The roll-ups were raised once for each record, and the chain has one link for each.
+    db = sqlite3.connect(data_dir / "xairouter.db")
+    assert db.execute("select sum(calls), sum(attempts) from usage_hours").fetchone() == (
+        len(records),
+        attempts,
+    )
+    links = db.execute("select count(*) from chain where kind = 'usage'").fetchone()[0]
+    assert links == len(records)
+    db.close()
+    assert not list((data_dir / "journal").glob("*/*.log"))
+
+
+async def test_an_interrupted_call_keeps_what_was_known(tmp_path: Path):
+    data_dir = tmp_path / "data"
+    standin = StandIn()
+    port = await standin.start()
+    key = await create_owner(data_dir)
+    try:
+        router = await start_router(data_dir)
+        await router.ask(
+            "POST",
+            "/api/v1/provider-keys?verify=false",
+            key,
+            {
+                "name": "s",
+                "secret": SECRET,
+                "models": ["*"],
+                "endpoints": {"anthropic_messages": f"http://127.0.0.1:{port}"},
+            },
+        )
+        call = asyncio.create_task(
+            router.ask(
+                "POST",
+                "/v1/messages",
+                key,
+                {
+                    "model": "fault-slow",
+                    "stream": True,
+                    "max_tokens": 77,
+                    "messages": [{"role": "user", "content": "x"}],
+                },
+            )
+        )
+        await asyncio.sleep(2.6)
+        await router.kill()
+        with contextlib.suppress(aiohttp.ClientError):
+            await call
+        router = await start_router(data_dir)
+        _, page = await router.ask("GET", "/api/v1/usage/records", key)
+        await router.terminate()
+    finally:
+        await standin.stop()
+    [record] = page["items"]
+    assert (record["outcome"], record["attempts"], record["status"]) == ("interrupted", 1, 200)
+    assert record["max_output_tokens"] == 77
+    assert record["input_tokens"] is not None
+    assert record["provider_key_id"].startswith("pk_")
+
+
+async def test_sigterm_drains_and_ends_with_status_0(tmp_path: Path):
+    data_dir = tmp_path / "data"
+    standin = StandIn()
+    port = await standin.start()
+    key = await create_owner(data_dir)
+    try:
+        router = await start_router(data_dir, XAIROUTER_DRAIN_SECONDS="5")
+        await router.ask(
+            "POST",
+            "/api/v1/provider-keys?verify=false",
+            key,
+            {
+                "name": "s",
+                "secret": SECRET,
+                "models": ["*"],
+                "endpoints": {"openai_chat": f"http://127.0.0.1:{port}/v1"},
+            },
+        )
+        words = " ".join(["word"] * 30)
+        body = {
+            "model": "fault-paced",
+            "stream": True,
+            "messages": [{"role": "user", "content": words}],
+        }
+        async with aiohttp.ClientSession() as session:
+            headers = {"authorization": f"Bearer {key}"}
+            url = router.url + "/v1/chat/completions"
+            async with session.post(url, json=body, headers=headers) as stream:
+                await stream.content.readany()
+                ended = asyncio.create_task(router.terminate())
+                await asyncio.sleep(0.1)
+                async with session.post(url, json=body, headers=headers) as refused:
+                    assert refused.status == 503
+                    assert refused.headers["x-xairouter-error"] == "draining"
+                assert (await stream.read()).endswith(b"data: [DONE]\n\n")
+        assert await ended == 0
+    finally:
+        await standin.stop()
+    db = sqlite3.connect(data_dir / "xairouter.db")
+    assert db.execute("select outcome from usage_records").fetchall() == [("completed",)]
+    assert not list((data_dir / "journal").glob("*"))
+
+
+async def test_a_locked_database_stops_no_call_and_loses_no_row(rig: Rig):
+    await rig.add_provider_key()
+    assert (await rig.chat()).status == 200
+    await rig.house.drain.drain()
+    lock = sqlite3.connect(rig.house.settings.data_dir / "xairouter.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    try:
+        answers = await asyncio.gather(*(rig.chat() for _ in range(20)))
+        assert {answer.status for answer in answers} == {200}
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    assert len(await rig.records(expect=21)) == 21
+
+
+async def test_management_answers_503_while_the_database_is_away(rig: Rig, monkeypatch):
+    from xairouter.errors import StorageError
+
+    await rig.add_provider_key()
+    assert (await rig.chat()).status == 200
+
+    def away(*_):
+        raise StorageError("The database cannot be used now (test).")
+
+    monkeypatch.setattr(rig.house.database, "read", away)
+    monkeypatch.setattr(rig.house.database, "write", away)
+    assert (await rig.chat()).status == 200
+    answer = await rig.ask("GET", "/api/v1/accounts")
+    assert (answer.status, answer.json()["code"]) == (503, "storage_unavailable")
+    unknown = await rig.chat(key="sk-Xvs" + "a" * 39 + "23emdh")
+    assert (unknown.status, unknown.code) == (503, "storage_unavailable")
+
+
+async def test_no_place_in_the_book_no_call(rig: Rig, monkeypatch):
+    await rig.add_provider_key()
+    assert (await rig.chat()).status == 200
+    count = len(rig.standin.requests)
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rig.house.journal, "_write", full)
+    answer = await rig.chat()
+    assert (answer.status, answer.code) == (503, "ledger_unavailable")
+    assert len(rig.standin.requests) == count
+    monkeypatch.undo()
+    assert (await rig.chat()).status == 200
+    await rig.records(expect=2)
+
+
+async def test_a_journal_at_its_limit_refuses_new_calls(rig: Rig, monkeypatch):
+    await rig.add_provider_key()
+    monkeypatch.setattr(type(rig.house.journal), "has_room", property(lambda _: False))
+    answer = await rig.chat()
+    assert (answer.status, answer.code) == (503, "ledger_unavailable")
+    assert (await rig.ask("GET", "/readyz", key=None)).status == 503
+    assert rig.standin.requests == []
+
+
+async def test_refusals_above_the_rate_are_only_counted(rig: Rig):
+    from xairouter.ledger.book import REFUSALS_PER_SECOND
+
+    await rig.add_provider_key(models=["only"])
+    answers = await asyncio.gather(*(rig.chat("none") for _ in range(200)))
+    assert {answer.code for answer in answers} == {"model_not_found"}
+    recorded = len(await rig.records())
+    counted = rig.house.metrics.unrecorded_refusals._value.get()
+    assert recorded + counted == 200
+    assert recorded >= REFUSALS_PER_SECOND
+
+
+@pytest.mark.parametrize("again", [1, 2])
+async def test_a_start_after_a_crash_is_repeatable(tmp_path: Path, again: int):
+    """A crash between storing and removing the journal repeats work and doubles nothing."""
+    import shutil
+
+    from tests.unit.ledger.test_frames import record
+    from xairouter.ledger.frames import Begin, Finish, encode
+
+    rig = await start_rig(tmp_path / "data")
+    await rig.stop()
+    folder = tmp_path / "data" / "journal" / "inst_dead"
+    folder.mkdir(parents=True)
+    made = record(owner_id=rig.owner_id)
+    (folder / "00000001.log").write_bytes(
+        encode(Begin(made)) + encode(Finish(record(owner_id=rig.owner_id, outcome="completed")))
+    )
+    kept = tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    for _ in range(again):
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        from xairouter.app import House
+
+        house = House(rig.house.settings)
+        await house.start()
+        await house.stop()
+        assert not folder.exists()
+    db = sqlite3.connect(tmp_path / "data" / "xairouter.db")
+    assert db.execute("select outcome from usage_records").fetchall() == [("completed",)]
+    assert db.execute("select sum(calls) from usage_hours").fetchone() == (1,)
+    db.close()
