@@ -75,7 +75,8 @@ class StandIn:
     """A provider in this process. ``requests`` holds what it received, in order.
 
     ``rejected`` lists secrets it answers with 401 and a quote of the key; ``required`` the only
-    ones it accepts (empty: any, none too).
+    ones it accepts (empty: any, none too). ``failing`` maps a secret to the fault it always meets;
+    ``scripted``, if set, is what every call is answered.
     """
 
     def __init__(self) -> None:
@@ -83,6 +84,7 @@ class StandIn:
         self.rejected: set[str] = set()
         self.required: set[str] = set()
         self.failing: dict[str, str] = {}
+        self.scripted: Reply | None = None
         self.connections = 0
         self._stored: dict[str, tuple[str, dict[str, Any]]] = {}
         self._server: asyncio.Server | None = None
@@ -118,6 +120,9 @@ class StandIn:
             writer.close()
 
     async def _answer(self, wire: Wire, received: Received) -> None:
+        if self.scripted is not None:
+            await wire.send(self.scripted)
+            return
         secret = received.secret
         fault = self.failing.get(secret)
         if fault is None and (

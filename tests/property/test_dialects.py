@@ -1,0 +1,319 @@
+"""Laws of the dialects: peeks, splices, meters and streams under any input and any chunking."""
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xairouter.dialects.meter import Meter, UsageStripper
+from xairouter.dialects.paths import find
+from xairouter.dialects.peek import read_object, splice
+from xairouter.dialects.sse import EventCutter, data_of
+from xairouter.dialects.table import DIALECTS
+from xairouter.domain.calls import Peek, Refusal
+
+CHAT = find("POST", b"/v1/chat/completions")
+assert CHAT is not None
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.text(max_size=20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+objects = st.dictionaries(
+    st.text(max_size=8) | st.sampled_from(["model", "stream", "x"]), values, max_size=6
+)
+spacing = st.sampled_from(["", " ", "\n", "\t ", "\r\n"])
+
+
+def _write(document: dict[str, Any], space: str, escape: bool) -> bytes:
+    text = json.dumps(
+        document, ensure_ascii=escape, separators=(f"{space},{space}", f"{space}:{space}")
+    )
+    return (space + text + space).encode()
+
+
+@given(objects, spacing, st.booleans())
+def test_a_governed_field_s_span_is_exactly_its_value(document, space, escape):
+    body = _write(document, space, escape)
+    read = read_object(body, ("model", "stream"))
+    if any(
+        name not in ("model", "stream") and name.casefold() in ("model", "stream")
+        for name in document
+    ):
+        assert isinstance(read, Refusal)
+        return
+    assert not isinstance(read, Refusal), read
+    fields, insert_at = read
+    assert set(fields) == {"model", "stream"} & set(document)
+    for name, (value, (start, end)) in fields.items():
+        assert value == document[name]
+        assert json.loads(body[start:end]) == document[name]
+    assert body[:insert_at].strip() == b"{"
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20), values, spacing)
+def test_a_spliced_body_differs_in_the_model_only(asked, wanted, other, space):
+    body = _write({"a": other, "model": asked, "messages": [{"model": asked}]}, space, True)
+    peek = DIALECTS["openai_chat"].peek(CHAT, body)
+    assert isinstance(peek, Peek)
+    _, out, injected = DIALECTS["openai_chat"].prepare(
+        CHAT, peek, body, model=wanted, ask_usage=True
+    )
+    assert injected is False
+    assert json.loads(out) == {**json.loads(body), "model": wanted}
+    if wanted == asked:
+        assert out is body
+
+
+@given(objects, spacing, st.sampled_from([None, {}, {"include_usage": False}, {"x": 1}]))
+def test_asking_for_usage_adds_that_and_nothing_else(document, space, options):
+    document = {
+        name: value
+        for name, value in document.items()
+        if name.casefold()
+        not in ("model", "stream", "stream_options", "max_tokens", "n", "max_completion_tokens")
+    }
+    document |= {"model": "m", "stream": True}
+    if options is not None:
+        document["stream_options"] = options
+    body = _write(document, space, False)
+    peek = DIALECTS["openai_chat"].peek(CHAT, body)
+    assert isinstance(peek, Peek), peek
+    _, out, injected = DIALECTS["openai_chat"].prepare(CHAT, peek, body, model="m", ask_usage=True)
+    assert injected is True
+    expected = {**document, "stream_options": {**(options or {}), "include_usage": True}}
+    assert json.loads(out) == expected
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_read_or_refused_and_never_raise(body: bytes):
+    for name, dialect in DIALECTS.items():
+        line = (
+            b"/v1beta/models/m:generateContent"
+            if name == "gemini_generate"
+            else b"/v1/chat/completions"
+        )
+        match = find("POST", line)
+        assert match is not None
+        assert isinstance(dialect.peek(match, body), Peek | Refusal)
+
+
+@given(st.sampled_from(["model", "stream", "max_tokens"]), st.data())
+def test_a_governed_field_hidden_by_escapes_or_case_is_refused(name: str, data):
+    disguised = "".join(
+        f"\\u{ord(c):04x}"
+        if data.draw(st.booleans())
+        else (c.upper() if data.draw(st.booleans()) else c)
+        for c in name
+    )
+    first = b'"model":"a","stream":false,"max_tokens":1'
+    body = b"{" + first + b',"' + disguised.encode() + b'":' + b'"b"}'
+    assert isinstance(read_object(body, ("model", "stream", "max_tokens")), Refusal)
+
+
+@given(
+    st.binary(max_size=60),
+    st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=5)), max_size=4),
+)
+def test_splice_inserts_where_it_is_told(body: bytes, inserts):
+    places = sorted({at % (len(body) + 1): new for at, new in inserts}.items())
+    expected, last = b"", 0
+    for at, new in places:
+        expected += body[last:at] + new
+        last = at
+    assert splice(body, [((at, at), new) for at, new in places]) == expected + body[last:]
+
+
+USAGE = {
+    "prompt_tokens": 11,
+    "completion_tokens": 7,
+    "total_tokens": 18,
+    "prompt_tokens_details": {"cached_tokens": 3},
+}
+REPLIES: dict[str, tuple[str, str, bytes]] = {
+    "chat json": (
+        "openai_chat",
+        "application/json",
+        json.dumps({"id": "x", "model": "m", "choices": [], "usage": USAGE}, indent=1).encode(),
+    ),
+    "chat stream": (
+        "openai_chat",
+        "text/event-stream",
+        b"".join(
+            b"data: " + json.dumps(d).encode() + b"\n\n"
+            for d in (
+                {"id": "x", "choices": [{"delta": {"content": 'say "usage" \u00e9\u4e2d'}}]},
+                {"id": "x", "choices": [], "usage": USAGE},
+            )
+        )
+        + b": comment\r\n\r\ndata: [DONE]\n\n",
+    ),
+    "messages stream": (
+        "anthropic_messages",
+        "text/event-stream",
+        (
+            b'event: message_start\r\ndata: {"type":"message_start","message":{"id":"msg","usage":'
+            b'{"input_tokens":5,"cache_read_input_tokens":2,"output_tokens":1}}}\r\n\r\n'
+            b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
+            b'event: message_stop\rdata: {"type":"message_stop"}\r\r'
+        ),
+    ),
+    "gemini array": (
+        "gemini_generate",
+        "application/json",
+        json.dumps(
+            [
+                {
+                    "candidates": [{"content": {"parts": [{"text": 'a ] } "usageMetadata": {'}]}}],
+                    "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 1},
+                },
+                {
+                    "usageMetadata": {
+                        "promptTokenCount": 4,
+                        "candidatesTokenCount": 6,
+                        "thoughtsTokenCount": 2,
+                    }
+                },
+            ],
+            indent=2,
+        ).encode(),
+    ),
+    "two data lines": (
+        "openai_chat",
+        "text/event-stream",
+        b'data: {"id":"x",\ndata: "usage":{"prompt_tokens":3}}\n\n',
+    ),
+    "no last line end": (
+        "openai_chat",
+        "text/event-stream",
+        b'data: {"usage":{"prompt_tokens":3}}',
+    ),
+}
+
+
+def _usage(name: str, chunks: list[bytes]):
+    dialect, content_type, _ = REPLIES[name]
+    meter = Meter(DIALECTS[dialect], content_type, "")
+    for chunk in chunks:
+        meter.feed(chunk)
+    return meter.finish()
+
+
+def _cut(data: bytes, places: list[int]) -> list[bytes]:
+    at = sorted({place % (len(data) + 1) for place in places})
+    return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True)]
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_byte_by_byte_is_the_same_as_at_once(name: str):
+    data = REPLIES[name][2]
+    whole = _usage(name, [data])
+    assert whole.is_reported
+    assert _usage(name, [data[at : at + 1] for at in range(len(data))]) == whole
+
+
+@pytest.mark.parametrize("name", REPLIES)
+@given(places=st.lists(st.integers(0, 5000), max_size=8))
+def test_any_chunking_gives_the_same_usage(name: str, places: list[int]):
+    data = REPLIES[name][2]
+    assert _usage(name, _cut(data, places)) == _usage(name, [data])
+
+
+@given(
+    st.sampled_from(sorted(DIALECTS)),
+    st.sampled_from(["text/event-stream", "application/json", ""]),
+    st.sampled_from(["", "gzip", "br"]),
+    st.lists(st.binary(max_size=80), max_size=6),
+)
+def test_garbage_never_raises(dialect, content_type, encoding, chunks):
+    meter = Meter(DIALECTS[dialect], content_type, encoding)
+    for chunk in chunks:
+        meter.feed(chunk)
+    meter.finish()
+    meter.finish()
+
+
+mutations = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("name", REPLIES)
+@given(changes=mutations)
+def test_mutated_replies_never_raise(name: str, changes):
+    data = bytearray(REPLIES[name][2])
+    for at, byte in changes:
+        data[at % len(data)] = byte
+    _usage(name, [bytes(data)])
+
+
+@settings(max_examples=20)
+@given(st.binary(min_size=1000, max_size=2000))
+def test_an_endless_event_is_held_within_the_limit(block: bytes):
+    cutter = EventCutter(limit=10_000)
+    for _ in range(30):
+        cutter.feed(block.replace(b"\n", b".").replace(b"\r", b"."))
+        assert len(cutter.tail) <= 10_000 + len(block)
+    cutter.feed(b"\n\n")
+    assert cutter.feed(b"data: next\n\n") == [b"data: next\n\n"]
+
+
+@given(st.lists(st.integers(0, 5000), max_size=8))
+def test_only_the_usage_event_is_taken_out_under_any_chunking(places: list[int]):
+    keep = (
+        b'data: {"id":"x","choices":[{"delta":{"content":"\\"usage\\""}}],"usage":null}\n\n'
+        b': ping\n\ndata: {"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}\n\n'
+    )
+    usage_event = b'data: {"id":"x","choices":[],"usage":{"prompt_tokens":1}}\n\n'
+    error = b'data: {"choices":[],"usage":{"a":1},"error":{"message":"x"}}\n\n'
+    end = b"data: [DONE]\n\n"
+    stripper = UsageStripper()
+    out = b"".join(stripper.feed(part) for part in _cut(keep + usage_event + error + end, places))
+    assert out + stripper.finish() == keep + error + end
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=6))
+def test_the_stripper_loses_nothing_of_what_is_no_usage_event(data: bytes, places: list[int]):
+    data = data.replace(b"usage", b"")
+    stripper = UsageStripper()
+    out = b"".join(stripper.feed(part) for part in _cut(data, places))
+    assert out + stripper.finish() == data
+
+
+def test_data_lines_are_joined_as_the_standard_says():
+    assert data_of(b"event: x\ndata: a\ndata:b\nid: 1\n: c\n\n") == b"a\nb"
+
+
+def test_reasoning_that_stands_beside_the_output_is_counted_into_it():
+    beside = {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 35,
+        "completion_tokens_details": {"reasoning_tokens": 20},
+    }
+    meter = Meter(DIALECTS["openai_chat"], "application/json", "")
+    meter.feed(msgspec.json.encode({"usage": beside}))
+    assert (meter.finish().output_tokens, meter.finish().reasoning_tokens) == (25, 20)
+
+
+def test_no_pattern_of_ours_backtracks_without_bound():
+    from xairouter.dialects import meter, openai, peek, sse
+
+    hostile = [b'"' * 50_000, b"\\" * 50_000, b'"\\' * 25_000, b"\r" * 50_000, b'"file_id"' * 9000]
+    for module in (meter, openai, peek, sse):
+        for pattern in vars(module).values():
+            if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, bytes):
+                for data in hostile:
+                    pattern.search(data)
