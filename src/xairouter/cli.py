@@ -117,12 +117,15 @@ def show_settings(
 
 
 @app.command()
-def doctor(data_dir: DataDir = None) -> None:
+def doctor(
+    data_dir: DataDir = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
+) -> None:
     """Check the installation and say what to do."""
     chosen = _load(data_dir=data_dir)
     from xairouter.doctor import examine
 
-    findings = _run(examine(chosen))
+    findings = _run(examine(chosen, offline=offline))
     for finding in findings:
         style = {"ok": "green", "note": "yellow", "bad": "bold red"}[finding.state]
         _out.print(f"{finding.state:>4}  {finding.what}: {finding.says}", style=style, markup=False)

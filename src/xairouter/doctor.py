@@ -28,16 +28,18 @@ class Finding:
     says: str
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """Run every check; none changes anything but brings an old schema up to date."""
+async def examine(settings: Settings, *, offline: bool = False) -> list[Finding]:
+    """Run every check, those of the network unless ``offline``; none changes anything but brings
+    an old schema up to date."""
     checks: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
         _cryptography,
         _database,
         _files,
         _clock,
         _roots,
-        _reach,
     ]
+    if not offline:
+        checks.append(_reach)
     return [finding for check in checks for finding in await check(settings)]
 
 
@@ -50,6 +52,8 @@ async def _cryptography(settings: Settings) -> list[Finding]:
 
 
 async def _database(settings: Settings) -> list[Finding]:
+    if not settings.database_url and not settings.data_dir.exists():
+        return [Finding("database", "note", "There is none yet; serve makes it.")]
     database = Database(settings.effective_database_url)
     try:
         await database.migrate()

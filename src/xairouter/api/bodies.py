@@ -14,6 +14,8 @@ class Body(BaseModel):
 
 
 class AccountNew(Body):
+    """A sub-account to be made."""
+
     name: str
     email: Email | None = None
     parent: str | None = None
@@ -21,6 +23,8 @@ class AccountNew(Body):
 
 
 class AccountChange(Body):
+    """What is to change about an account."""
+
     name: str | None = None
     email: Email | None = None
     status: Literal["active", "suspended"] | None = None
@@ -29,22 +33,30 @@ class AccountChange(Body):
 
 
 class KeyNew(Body):
+    """An XAI API key to be made."""
+
     name: str
     scope: Literal["call", "manage"] = "call"
     expires_at: AwareDatetime | None = None
 
 
 class KeyRotate(Body):
+    """How long the old key works beside the new one."""
+
     overlap_seconds: int = Field(0, ge=0)
 
 
 class KeyChange(Body):
+    """What is to change about a key."""
+
     name: str | None = None
     status: Literal["active", "suspended"] | None = None
     expires_at: AwareDatetime | None = None
 
 
 class SettingsChange(Body):
+    """What is to change about the settings."""
+
     time_zone: str | None = Field(None, max_length=64)
     unpriced: Literal["refuse", "allow"] | None = None
     on_client_gone: Literal["cancel", "finish"] | None = None

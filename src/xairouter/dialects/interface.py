@@ -82,10 +82,14 @@ class Tally:
 
 
 class Peeker(Protocol):
+    """Reads a request body."""
+
     def __call__(self, match: Match, body: bytes) -> Peek | Refusal: ...
 
 
 class Preparer(Protocol):
+    """Makes the outbound path and body for a route."""
+
     def __call__(
         self, match: Match, peek: Peek, body: bytes, *, model: str | None, ask_usage: bool
     ) -> tuple[str, bytes, bool]:

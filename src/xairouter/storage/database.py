@@ -44,11 +44,13 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 await connection.execute(sa.text("BEGIN IMMEDIATE"))
+                is_whole = False
                 try:
                     yield connection
-                except BaseException:
-                    await connection.rollback()
-                    raise
+                    is_whole = True
+                finally:
+                    if not is_whole:
+                        await connection.rollback()
                 await connection.commit()
         except (OperationalError, DBAPIError) as error:
             raise _storage_error(error) from None

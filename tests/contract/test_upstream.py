@@ -1,0 +1,248 @@
+"""The contract of an upstream client, run on every driver."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from xairouter.errors import UpstreamError
+from xairouter.standin.faults import Reply
+from xairouter.standin.server import StandIn
+from xairouter.upstream.aiohttp_client import AiohttpClient
+from xairouter.upstream.egress import Egress
+from xairouter.upstream.interface import Client, Limits, WireRequest
+
+DRIVERS = {"aiohttp": AiohttpClient}
+LIMITS = Limits(connect=2, first_byte=2)
+
+
+@pytest.fixture(params=DRIVERS)
+async def client(request) -> AsyncIterator[Client]:
+    made = DRIVERS[request.param](Egress(allow_private=True))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def standin() -> AsyncIterator[tuple[StandIn, str]]:
+    made = StandIn()
+    port = await made.start()
+    yield made, f"http://127.0.0.1:{port}"
+    await made.stop()
+
+
+def _post(url: str, body: bytes = b"{}", **headers: str) -> WireRequest:
+    return WireRequest("POST", url, tuple(headers.items()), body)
+
+
+async def _whole(reply) -> bytes:
+    parts = []
+    while chunk := await reply.read():
+        parts.append(chunk)
+    await reply.close()
+    return b"".join(parts)
+
+
+def _chat(model: str = "m") -> bytes:
+    return b'{"model":"%s","messages":[]}' % model.encode()
+
+
+async def test_sends_exactly_what_it_is_given(client, standin):
+    server, url = standin
+    sent = {"content-type": "application/json", "x-api-key": "k", "accept-encoding": "identity"}
+    reply = await client.send(
+        "p", _post(url + "/v1/chat/completions?a=%2F&b", _chat(), **sent), LIMITS
+    )
+    assert reply.status == 200
+    assert dict(reply.headers)["content-type"] == "application/json"
+    await _whole(reply)
+    received = server.requests[-1]
+    assert received.query == "a=%2F&b"
+    assert received.body == _chat()
+    assert received.headers == {
+        **sent,
+        "host": url.removeprefix("http://"),
+        "content-length": str(len(_chat())),
+    }
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
+async def test_bodies_of_any_size_arrive_whole(client, standin, size: int):
+    server, url = standin
+    body = b'{"model":"m","messages":[],"x":"' + b"y" * size + b'"}'
+    await _whole(await client.send("p", _post(url + "/v1/chat/completions", body), LIMITS))
+    assert server.requests[-1].body == body
+
+
+async def test_a_connection_is_used_again_within_a_pool_and_never_by_another(client, standin):
+    server, url = standin
+    for pool in ("one", "one", "one", "two", "two"):
+        await _whole(await client.send(pool, _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "fault", ["fault-surplus", "fault-wrong-length", "fault-reset-after", "fault-early-reply"]
+)
+async def test_a_connection_that_did_not_end_cleanly_is_not_used_again(client, standin, fault):
+    server, url = standin
+    reply = await client.send("p", _post(url + "/v1/chat/completions", _chat(fault)), LIMITS)
+    try:
+        await _whole(reply)
+    except UpstreamError:
+        await reply.close()
+    await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    assert server.connections == 2
+
+
+async def test_a_reply_that_is_left_unread_ends_its_connection(client, standin):
+    server, url = standin
+    reply = await client.send("p", _post(url + "/v1/chat/completions", _chat("fault-slow")), LIMITS)
+    await reply.read()
+    await reply.close()
+    await asyncio.sleep(0.2)
+    assert not server._writers
+
+
+@pytest.mark.parametrize("fault", ["fault-reset-before", "fault-not-http"])
+async def test_no_reply_is_unreachable_after_sending_and_never_sent_twice(client, standin, fault):
+    server, url = standin
+    with pytest.raises(UpstreamError) as caught:
+        await client.send("p", _post(url + "/v1/chat/completions", _chat(fault)), LIMITS)
+    assert (caught.value.code, caught.value.sent) == ("upstream_unreachable", True)
+    assert caught.value.__context__ is None
+    assert len(server.requests) == 1
+
+
+async def test_a_get_on_a_connection_that_died_is_not_replayed(client, standin):
+    """An automatic replay would be a request that no attempt announced."""
+    server, url = standin
+    server.scripted = Reply(200, (), b"x")
+    await _whole(await client.send("p", WireRequest("GET", url + "/v1/x", (), b""), LIMITS))
+    server.failing = {"": "fault-reset-before"}
+    server.scripted = None
+    with pytest.raises(UpstreamError):
+        await client.send("p", WireRequest("GET", url + "/v1/x", (), b""), LIMITS)
+    assert len(server.requests) == 2
+
+
+async def test_nobody_there_is_unreachable_and_surely_not_sent(client):
+    with pytest.raises(UpstreamError) as caught:
+        await client.send("p", _post("http://127.0.0.1:9/"), LIMITS)
+    assert (caught.value.code, caught.value.sent) == ("upstream_unreachable", False)
+
+
+async def test_silence_is_a_timeout(client, standin):
+    _, url = standin
+    with pytest.raises(UpstreamError) as caught:
+        await client.send(
+            "p", _post(url + "/v1/chat/completions", _chat("fault-timeout")), Limits(0.2, 0.2)
+        )
+    assert caught.value.code == "upstream_timeout"
+
+
+async def test_a_reply_cut_off_raises_when_read(client, standin):
+    _, url = standin
+    for fault in ("fault-reset-after", "fault-wrong-length"):
+        reply = await client.send("p", _post(url + "/v1/chat/completions", _chat(fault)), LIMITS)
+        with pytest.raises(UpstreamError) as caught:
+            await _whole(reply)
+        assert caught.value.__context__ is None
+        await reply.close()
+
+
+async def test_compressed_bytes_and_redirects_come_as_they_are(client, standin):
+    import gzip
+
+    _, url = standin
+    reply = await client.send("p", _post(url + "/v1/chat/completions", _chat("fault-gzip")), LIMITS)
+    assert gzip.decompress(await _whole(reply)).startswith(b"{")
+    redirect = await client.send(
+        "p", _post(url + "/v1/chat/completions", _chat("fault-redirect")), LIMITS
+    )
+    assert redirect.status == 307
+    await _whole(redirect)
+
+
+async def test_cookies_and_proxies_of_the_environment_are_not_used(client, standin, monkeypatch):
+    server, url = standin
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for _ in range(2):
+        await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    assert "cookie" not in server.requests[-1].headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://2852039166/",
+        "http://0.0.0.0:80/",
+    ],
+)
+async def test_refused_addresses_are_refused_when_connecting_too(client, url: str):
+    with pytest.raises(UpstreamError) as caught:
+        await client.send("p", _post(url), LIMITS)
+    assert caught.value.sent is False
+    assert "not allowed" in str(caught.value)
+
+
+async def test_a_certificate_that_is_not_trusted_ends_it_before_any_byte(client, tmp_path: Path):
+    """A server with a certificate of its own making."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "self.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    received = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read(100))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(UpstreamError) as caught:
+        await client.send("p", _post(f"https://127.0.0.1:{port}/"), LIMITS)
+    server.close()
+    assert caught.value.sent is False
+    assert "certificate" in str(caught.value)
+    assert received == []
+
+
+async def test_many_pools_do_not_grow_without_bound(client, standin, monkeypatch):
+    _, url = standin
+    monkeypatch.setattr(type(client), "MAX_POOLS", 5)
+    for number in range(12):
+        request = _post(url + "/v1/chat/completions", _chat())
+        await _whole(await client.send(f"pool-{number}", request, LIMITS))
+    assert len(client._pools) <= 6

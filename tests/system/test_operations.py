@@ -1,0 +1,162 @@
+"""Health, metrics, the OpenAPI document, the operation log and its chain."""
+
+import hashlib
+import json
+import sqlite3
+
+from tests.rig import Rig, start_rig
+
+
+async def test_health_and_readiness(rig: Rig):
+    assert (await rig.ask("GET", "/healthz", key=None)).status == 200
+    ready = await rig.ask("GET", "/readyz", key=None)
+    assert (ready.status, ready.json()["database"]) == (200, "ok")
+
+
+async def test_every_reply_carries_its_call_id_and_origin(rig: Rig):
+    await rig.add_provider_key()
+    for method, path in (
+        ("GET", "/"),
+        ("GET", "/healthz"),
+        ("GET", "/nothing"),
+        ("GET", "/v1/models"),
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/api/v1/me"),
+        ("GET", "/api/v1/nothing"),
+        ("GET", "/api/v1/openapi.json"),
+    ):
+        headers = (await rig.ask(method, path)).headers
+        assert headers["x-xairouter-call-id"].startswith("call_"), path
+        assert headers["x-request-id"] == headers["x-xairouter-call-id"]
+        assert headers["x-xairouter-origin"] in ("gateway", "provider")
+
+
+async def test_metrics_are_for_loopback_or_the_token(tmp_path):
+    rig = await start_rig(tmp_path, metrics_token="a-token-of-some-length")
+    try:
+        await rig.add_provider_key()
+        await rig.chat()
+        direct = await rig.ask("GET", "/metrics", key=None)
+        assert direct.status == 200
+        assert (
+            b'xairouter_calls_total{dialect="openai_chat",outcome="completed"} 1.0' in direct.body
+        )
+        forwarded = await rig.ask("GET", "/metrics", key=None, x_forwarded_for="8.8.8.8")
+        assert forwarded.status == 403
+        token = await rig.ask(
+            "GET", "/metrics", key="a-token-of-some-length", x_forwarded_for="8.8.8.8"
+        )
+        assert token.status == 200
+    finally:
+        await rig.stop()
+
+
+async def test_the_openapi_document_describes_every_route_and_needs_no_key(rig: Rig):
+    document = (await rig.ask("GET", "/api/v1/openapi.json", key=None)).json()
+    paths = set(document["paths"])
+    for path in (
+        "/api/v1/me",
+        "/api/v1/provider-keys",
+        "/api/v1/accounts/{account_id}/keys",
+        "/api/v1/usage/records",
+        "/api/v1/vault/rekey",
+        "/api/v1/recover",
+    ):
+        assert path in paths
+    operations = [op for methods in document["paths"].values() for op in methods.values()]
+    assert all(op.get("description") for op in operations)
+
+
+async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(rig: Rig, tmp_path):
+    await rig.add_provider_key()
+    body = {"model": "m", "messages": []}
+    await rig.ask("POST", "/v1/chat/completions", body, x_forwarded_for="9.9.9.9")
+    assert (await rig.record())["client_ip"] == "127.0.0.1"
+    behind = await start_rig(tmp_path / "b", trusted_proxies=("127.0.0.0/8", "10.0.0.0/8"))
+    try:
+        await behind.add_provider_key()
+        await behind.ask(
+            "POST", "/v1/chat/completions", body, x_forwarded_for="1.1.1.1, 9.9.9.9, 10.0.0.7"
+        )
+        assert (await behind.record())["client_ip"] == "9.9.9.9"
+    finally:
+        await behind.stop()
+
+
+async def test_usage_and_operations_extend_one_chain_per_owner(rig: Rig):
+    await rig.add_provider_key()
+    other = await rig.new_owner("other")
+    for _ in range(3):
+        await rig.chat()
+    await rig.ask("PATCH", "/api/v1/settings", {"on_revoke": "finish"})
+    await rig.records(expect=3)
+    db = sqlite3.connect(rig.house.settings.data_dir / "xairouter.db")
+    for owner, least in ((rig.owner_id, 6), (other.account.id, 1)):
+        last, count = bytes(32), 0
+        for seq, leaf, link in db.execute(
+            "select seq, leaf, hash from chain where owner_id = ? order by seq", (owner,)
+        ):
+            count += 1
+            assert seq == count
+            last = hashlib.sha256(last + leaf).digest()
+            assert link == last
+        assert count >= least
+        assert db.execute(
+            "select seq, hash from chain_heads where owner_id = ?", (owner,)
+        ).fetchone() == (count, last)
+    db.row_factory = sqlite3.Row
+    row = dict(db.execute("select * from operations limit 1").fetchone())
+    salt, leaf = db.execute(
+        "select salt, leaf from chain where ref_id = ?", (row["id"],)
+    ).fetchone()
+    content = json.dumps({n: row[n] for n in sorted(row)}, separators=(",", ":")).encode()
+    assert leaf == hashlib.sha256(salt + content).digest()
+    db.close()
+
+
+async def test_settings_are_read_and_changed(rig: Rig):
+    before = (await rig.ask("GET", "/api/v1/settings")).json()
+    assert before["on_client_gone"] == "cancel"
+    changed = await rig.ask(
+        "PATCH", "/api/v1/settings", {"time_zone": "Europe/Paris", "vault_idle_seconds": 0}
+    )
+    assert changed.json()["time_zone"] == "Europe/Paris"
+    await rig.add_provider_key()
+    assert (await rig.chat()).status == 200
+    assert not rig.house.room._open, "with no idle time every call opens the vault anew"
+    for bad in (
+        {"time_zone": "Mars/Base"},
+        {"on_client_gone": "wait"},
+        {"nothing": 1},
+        {"webhook_url": "https://x.example"},
+    ):
+        answer = await rig.ask("PATCH", "/api/v1/settings", bad)
+        assert answer.status == 422, bad
+
+
+async def test_usage_totals_group_and_filter(rig: Rig):
+    await rig.add_provider_key()
+    sub = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()
+    for model in ("a", "a", "b"):
+        await rig.chat(model)
+    await rig.chat("fault-500", key=sub["api_key"])
+    await rig.records(expect=4)
+    by_model = (await rig.ask("GET", "/api/v1/usage?group_by=model")).json()["items"]
+    assert {row["model"]: row["calls"] for row in by_model} == {"a": 2, "b": 1, "fault-500": 1}
+    [total] = (await rig.ask("GET", "/api/v1/usage")).json()["items"]
+    assert (total["calls"], total["errors"], total["attempts"]) == (4, 1, 4)
+    assert total["total_ms"]["p50"] is not None
+    own = (await rig.ask("GET", "/api/v1/usage", key=sub["api_key"])).json()["items"]
+    assert own[0]["calls"] == 1
+    part = f"/api/v1/usage/records?account={sub['account']['id']}"
+    assert len((await rig.ask("GET", part)).json()["items"]) == 1
+    assert (
+        len((await rig.ask("GET", "/api/v1/usage/records?outcome=completed")).json()["items"]) == 3
+    )
+    page = (await rig.ask("GET", "/api/v1/usage/records?limit=3")).json()
+    rest = (await rig.ask("GET", f"/api/v1/usage/records?cursor={page['next_cursor']}")).json()
+    assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (3, 1, None)
+    day = (await rig.ask("GET", "/api/v1/usage?group_by=day")).json()["items"]
+    assert day[0]["day"].endswith("T00:00:00.000Z")
+    assert (await rig.ask("GET", "/api/v1/usage?group_by=moon")).status == 422
+    assert (await rig.ask("GET", "/api/v1/usage?from=yesterday")).status == 422
