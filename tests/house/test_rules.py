@@ -27,6 +27,7 @@ NOT_NAMES = {
     "impl",
 }
 BROAD = {
+    "gateway/asgi.py",
     "gateway/pipeline.py",
     "ledger/drain.py",
     "directory/directory.py",

@@ -314,3 +314,45 @@ async def test_rekey_keeps_every_key_working(rig: Rig):
         assert (await rig.chat(key=key)).status == 200
     typed = {"recovery_code": rig.recovery_code}
     assert (await rig.ask("POST", "/api/v1/recover", typed, key=None)).status == 201
+
+
+async def test_rekeys_racing_with_changes_leave_every_key_working(rig: Rig):
+    """Whatever is added while the vault moves is sealed to the epoch that wins, or refused."""
+    await rig.add_provider_key(models=["m-first"])
+    subs, models = [], ["m-first"]
+
+    async def add_account(number: int) -> None:
+        answer = await rig.ask("POST", "/api/v1/accounts", {"name": f"t{number}"})
+        assert answer.status in (201, 409), answer.body
+        if answer.status == 201:
+            subs.append(answer.json()["api_key"])
+
+    async def add_key(number: int) -> None:
+        answer = await rig.ask(
+            "POST",
+            "/api/v1/provider-keys?verify=false",
+            {
+                "name": f"k{number}",
+                "endpoints": rig.endpoints("openai_chat"),
+                "secret": f"sk-race{number}-0123456789abcdef",
+                "models": [f"m-{number}"],
+            },
+        )
+        assert answer.status in (201, 409), answer.body
+        if answer.status == 201:
+            models.append(f"m-{number}")
+
+    async def rekey() -> None:
+        assert (await rig.ask("POST", "/api/v1/vault/rekey")).status in (200, 409)
+
+    await asyncio.gather(
+        *(add_account(n) for n in range(8)),
+        *(add_key(n) for n in range(8)),
+        *(rekey() for _ in range(4)),
+    )
+    assert len(subs) > 4
+    assert len(models) > 4
+    assert (await rig.ask("GET", "/api/v1/vault")).json()["epoch"] > 1
+    for key in [rig.key, *subs]:
+        for model in models:
+            assert (await rig.chat(model, key=key)).status == 200

@@ -421,3 +421,51 @@ async def test_only_listed_request_headers_are_forwarded(ready: Rig):
         "authorization",
     }
     assert set(headers) <= allowed, set(headers) - allowed
+
+
+async def test_a_fault_of_our_own_is_a_clear_answer_and_a_record(ready: Rig, monkeypatch):
+    from xairouter.gateway import asgi, sending
+
+    def broken(*_, **__):
+        raise RuntimeError("a bug, with sk-secret in its text")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "forwarded", broken)
+        answer = await ready.ask("POST", "/v1/chat/completions", CHAT)
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert b"RuntimeError" not in answer.body
+    assert b"sk-secret" not in answer.body
+    assert (await ready.record())["error_code"] == "internal_error"
+    with monkeypatch.context() as patch:
+        patch.setattr(asgi, "find", broken)
+        answer = await ready.ask("POST", "/v1/messages", CHAT)
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert answer.json()["type"] == "error"
+
+
+FUZZ = [
+    "' OR 1=1 --",
+    "\x00",
+    "\u00e9",
+    "%00",
+    "{{7*7}}",
+    "../../etc/passwd",
+    "sk-Xvs" + "\u0661" * 45,
+    "a" * 50_000,
+    "sk-Xvs" + "a" * 44 + "\n",
+    "Bearer " * 50,
+]
+
+
+@pytest.mark.parametrize("carrier", ["authorization", "x-api-key", "x-goog-api-key"])
+@pytest.mark.parametrize("value", FUZZ, ids=range(len(FUZZ)))
+async def test_hostile_credentials_are_401_or_400_and_nothing_else(ready: Rig, carrier, value):
+    line = f"{carrier}: {value}".encode("utf-8", "surrogateescape")
+    reply = await ready.raw(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        + line
+        + b"\r\ncontent-length: 2\r\n\r\n{}",
+        wait=3,
+    )
+    assert reply.startswith((b"HTTP/1.1 401", b"HTTP/1.1 400")), reply[:80]
+    assert ready.standin.requests == []

@@ -351,3 +351,28 @@ async def test_listed_providers_get_the_list_s_price(rig: Rig):
     assert totals[0]["model"] == "gpt-4o"
     assert totals[0]["cost_usd"] == record["cost_usd"]
     assert totals[0]["calls"] == 1
+
+
+async def test_a_deleted_key_s_sealed_bytes_are_gone_from_the_live_files(rig: Rig):
+    import sqlite3
+
+    key = await rig.add_provider_key()
+    folder = rig.house.settings.data_dir
+    db = sqlite3.connect(folder / "xairouter.db")
+    sealed = db.execute("select sealed from provider_keys").fetchone()[0]
+    db.close()
+    assert any(sealed in path.read_bytes() for path in folder.glob("xairouter.db*"))
+    assert (await rig.ask("DELETE", f"/api/v1/provider-keys/{key['id']}")).status == 200
+    assert not any(sealed in path.read_bytes() for path in folder.glob("xairouter.db*"))
+
+
+async def test_compaction_and_cancelling_go_where_they_belong(rig: Rig):
+    await rig.add_provider_key()
+    compacted = await rig.ask("POST", "/v1/responses/compact", {"model": "m", "input": "x"})
+    assert compacted.json()["object"] == "response.compaction"
+    made = (await rig.ask("POST", "/v1/responses", {"model": "m", "input": "x"})).json()
+    cancelled = await rig.ask("POST", f"/v1/responses/{made['id']}/cancel")
+    assert cancelled.json()["status"] == "cancelled"
+    records = {record["path"]: record for record in await rig.records(expect=3)}
+    assert records["/v1/responses/compact"]["output_tokens"] is not None
+    assert records[f"/v1/responses/{made['id']}/cancel"]["output_tokens"] is None

@@ -13,6 +13,7 @@ from xairouter.manage.desk import Actor, Desk, StaleVaultError
 T = TypeVar("T")
 App = Callable[[Any, Any, Any], Awaitable[None]]
 MOST_BODY = 4 * 1024 * 1024
+TRIES = 6
 
 
 def desk_of(request: Request) -> Desk:
@@ -50,16 +51,15 @@ async def raw_body(request: Request) -> bytes:
 
 
 async def retried(request: Request, actor: Actor, act: Callable[[Actor], Awaitable[T]]) -> T:
-    """Do a verb; if the vault has moved to another epoch, open it anew and do it once more."""
-    try:
-        return await act(actor)
-    except StaleVaultError:
-        request.app.state.desk.directory.drop(actor.owner_id)
-    fresh = await actor_of(request)
-    try:
-        return await act(fresh)
-    except StaleVaultError:
-        raise ManageError("conflict", "The vault was changed at the same time.") from None
+    """Do a verb; where the vault has moved meanwhile, open it anew from the presented key and
+    repeat, a few times at most."""
+    for _ in range(TRIES):
+        try:
+            return await act(actor)
+        except StaleVaultError:
+            request.app.state.desk.directory.drop(actor.owner_id)
+        actor = await actor_of(request)
+    raise ManageError("conflict", "The vault was changed at the same time; repeat.")
 
 
 def every_body_is_json(app: App) -> App:

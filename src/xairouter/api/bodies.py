@@ -20,6 +20,9 @@ class AccountNew(Body):
     email: Email | None = None
     parent: str | None = None
     can_manage: bool = False
+    rules: dict[str, None] | None = Field(
+        None, description="Rules are not supported yet: only null and fields of null are accepted."
+    )
 
 
 class AccountChange(Body):

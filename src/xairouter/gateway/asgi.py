@@ -16,7 +16,7 @@ from xairouter.gateway.models import answer_models
 from xairouter.gateway.pipeline import Pipeline
 from xairouter.gateway.talk import BodyBudget, Receive, Scope, Send, Talk
 from xairouter.gateway.work import Parts
-from xairouter.observe import Metrics
+from xairouter.observe import Metrics, log
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Ready = Callable[[], tuple[bool, dict[str, Any]]]
@@ -62,6 +62,18 @@ class Gateway:
         if path in _OWN:
             await _OWN[path](self, talk)
             return
+        try:
+            await self._find_way(talk, path)
+        except Exception as error:  # noqa: BLE001 -- the outer edge of the data plane
+            log.error("request_failed", call_id=talk.call_id, exc_info=error)
+            if talk.has_started:
+                talk.link.abort()
+                return
+            refusal = Refusal("internal_error", "The router failed while answering this request.")
+            await talk.refuse(asking_dialect(path, talk.headers), refusal)
+
+    async def _find_way(self, talk: Talk, path: str) -> None:
+        """To the pipeline, to the list of models, or nowhere."""
         match = find(talk.method, talk.path)
         if match is None:
             dialect = asking_dialect(path, talk.headers)

@@ -160,6 +160,16 @@ class Journal:
         if self._segments and self._segments[-1].size:
             self._sync()
         self._segments.append(_Segment(self.folder / f"{self._number:08d}.log"))
+        _sync_folder(self.folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk: a segment that no entry names is lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_and_close(descriptor: int) -> None:

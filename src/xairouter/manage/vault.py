@@ -12,7 +12,7 @@ from xairouter.custody.vault import OpenVault, new_vault, next_epoch
 from xairouter.domain.accounts import DELETED, MANAGE, ProviderKey
 from xairouter.domain.slots import AUTOMATION, RECOVERY, Slot
 from xairouter.errors import CustodyError, ManageError
-from xairouter.manage.desk import Actor, Change, Desk, change, require
+from xairouter.manage.desk import Actor, Change, Desk, StaleVaultError, change, require
 from xairouter.manage.owners import OWNER_KEY_NAME, Secrets, add_key, add_recovery_code
 from xairouter.manage.views import instant
 from xairouter.storage import keys, owners, provider_keys
@@ -50,7 +50,8 @@ async def rekey(desk: Desk, actor: Actor) -> dict[str, Any]:
     """A new vault key: every genuine slot and every provider key is sealed anew.
 
     Computed off the loop and outside the transaction, committed only if the vault has not moved
-    meanwhile. Slots that were not issued by this vault are left out, removed and reported.
+    meanwhile (else StaleVaultError: open it anew and repeat). Slots that were not issued by this
+    vault are left out, removed and reported.
     """
     require(actor, "vault.rekey")
     async with desk.database.read() as connection:
@@ -68,7 +69,7 @@ async def rekey(desk: Desk, actor: Actor) -> dict[str, Any]:
             expected_revision=owner.vault_revision,
             epoch=fresh.epoch,
         ):
-            raise ManageError("conflict", "The vault was changed at the same time; repeat.")
+            raise StaleVaultError
         await _same_as_read(made, actor, slots, sealed)
         for slot in moved:
             await keys.put_slot(made.connection, slot)
@@ -92,7 +93,7 @@ async def _same_as_read(made: Change, actor: Actor, slots: Any, sealed: Any) -> 
     if {s.id: s.seal_tag for s in now_slots} != {s.id: s.seal_tag for s in slots} or {
         k.id: k.sealed for k in now_keys
     } != {k.id: k.sealed for k in sealed}:
-        raise ManageError("conflict", "The vault was changed at the same time; repeat.")
+        raise StaleVaultError
 
 
 def _reseal_keys(

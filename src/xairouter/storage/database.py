@@ -1,7 +1,9 @@
 """Connections, transactions and migrations.
 
 SQLite runs in WAL mode with ``secure_delete`` (what is deleted is overwritten) and short lock
-waits; write transactions take the lock at their begin, so that two of them never deadlock.
+waits; every commit is forced to disk, because the journal forgets what was stored. Write
+transactions take the lock at their begin, so that two of them never deadlock; those of one process
+queue up before they take a connection, so that a locked database leaves reading alone.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from xairouter.errors import StorageError
@@ -26,7 +28,10 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine: AsyncEngine = create_async_engine(url, pool_size=8, max_overflow=0)
+        self._engine: AsyncEngine = create_async_engine(
+            url, pool_size=8, max_overflow=0, pool_timeout=10
+        )
+        self._writing = asyncio.Lock()
         event.listen(self._engine.sync_engine, "connect", _prepare_connection)
 
     @asynccontextmanager
@@ -35,14 +40,14 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except (OperationalError, DBAPIError) as error:
+        except SQLAlchemyError as error:
             raise _storage_error(error) from None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A write transaction; commits at the end, rolls back on any exception."""
         try:
-            async with self._engine.connect() as connection:
+            async with self._writing, self._engine.connect() as connection:
                 await connection.execute(sa.text("BEGIN IMMEDIATE"))
                 is_whole = False
                 try:
@@ -52,7 +57,7 @@ class Database:
                     if not is_whole:
                         await connection.rollback()
                 await connection.commit()
-        except (OperationalError, DBAPIError) as error:
+        except SQLAlchemyError as error:
             raise _storage_error(error) from None
 
     async def data_version(self, connection: AsyncConnection) -> int:
@@ -83,7 +88,7 @@ def _prepare_connection(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
-        "synchronous=NORMAL",
+        "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
         f"busy_timeout={BUSY_MS}",
