@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xairouter.storage.database import insert_rows
 from xairouter.storage.tables import chain, chain_heads
 
 FIRST = bytes(32)
@@ -55,7 +56,7 @@ async def append(
         )
     if not rows:
         return
-    await connection.execute(chain.insert(), rows)
+    await insert_rows(connection, chain, rows)
     if head:
         await connection.execute(
             chain_heads.update()

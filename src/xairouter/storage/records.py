@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.domain.records import INTERRUPTED, UPSTREAM_ERROR, UsageRecord
 from xairouter.storage import chain
+from xairouter.storage.database import insert_rows
 from xairouter.storage.tables import provider_objects, usage_hours, usage_records
 
 HOUR_MS = 3_600_000
@@ -59,17 +60,9 @@ async def insert_all(
     Runs in the caller's write transaction; returns how many were new.
     """
     rows = {record.call_id: row_of(record) for record in records}
-    new: list[str] = []
-    for start in range(0, len(rows), 200):
-        part = list(rows.values())[start : start + 200]
-        query = (
-            insert(usage_records)
-            .values(part)
-            .on_conflict_do_nothing(index_elements=["call_id"])
-            .returning(usage_records.c.call_id)
-        )
-        new += [row.call_id for row in await connection.execute(query)]
-    fresh = [rows[call_id] for call_id in sorted(new)]
+    there = await _stored(connection, list(rows))
+    fresh = [rows[call_id] for call_id in sorted(rows) if call_id not in there]
+    await insert_rows(connection, usage_records, fresh)
     await _raise_hours(connection, fresh)
     by_owner: dict[str, list[tuple[str, str, bytes, bytes]]] = defaultdict(list)
     for row in fresh:
@@ -86,6 +79,12 @@ async def insert_all(
             .on_conflict_do_nothing()
         )
     return len(fresh)
+
+
+async def _stored(connection: AsyncConnection, call_ids: Sequence[str]) -> set[str]:
+    """Which of these calls are there already: after a crash the drain repeats itself."""
+    query = sa.select(usage_records.c.call_id).where(usage_records.c.call_id.in_(call_ids))
+    return {row.call_id for row in await connection.execute(query)}
 
 
 async def _raise_hours(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
