@@ -140,7 +140,7 @@ class House:
         return Gateway(
             parts,
             budget,
-            every_body_is_json(management),
+            every_body_is_json(management, settings.body_idle_seconds),
             ready=self.ready,
             metrics_token=settings.metrics_token,
         )

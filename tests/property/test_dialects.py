@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xairouter.dialects import peek as peek_module
 from xairouter.dialects.meter import Meter, UsageStripper
 from xairouter.dialects.paths import find
 from xairouter.dialects.peek import read_object, splice
@@ -136,6 +137,18 @@ def test_splice_inserts_where_it_is_told(body: bytes, inserts):
         expected += body[last:at] + new
         last = at
     assert splice(body, [((at, at), new) for at, new in places]) == expected + body[last:]
+
+
+@given(
+    st.lists(st.sampled_from(["[", '"[[{"', '"\\\\"', '"\\""', '{"a":', "1"]), max_size=30),
+    st.integers(480, 520),
+)
+def test_depth_is_that_of_the_brackets_outside_strings(noise: list[str], depth: int):
+    """Against the plain definition, read character by character."""
+    inner = ",".join(part for part in noise if part not in ("[", '{"a":')) or "1"
+    body = ('{"x":' + "[" * (depth - 1) + "[" + inner + "]" + "]" * (depth - 1) + "}").encode()
+    json.loads(body)
+    assert peek_module._is_too_deep(body) is (depth + 1 > peek_module.MAX_DEPTH)
 
 
 USAGE = {

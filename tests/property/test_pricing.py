@@ -12,7 +12,7 @@ from tests.rig import price_list
 from xairouter.domain.calls import Usage
 from xairouter.domain.prices import Condition, Price, Rate, Rates
 from xairouter.policy.owner_prices import nano, read_prices
-from xairouter.policy.pricing import cost_nano
+from xairouter.policy.pricing import cost_of
 
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -60,7 +60,7 @@ def test_costs_agree_with_the_list_s_own_calculator(chosen, plain, read, written
         provider,
         genai_request_timestamp=NOW,
     )
-    ours = cost_nano(entry.price, usage, NOW_MS)
+    ours = cost_of(entry.price, usage, NOW_MS).nano
     assert ours is not None
     assert abs(ours - listed.total_price * 10**9) <= 1
 
@@ -72,24 +72,23 @@ def test_there_are_many_models_to_compare():
 def test_nothing_reported_costs_unknown_and_never_zero():
     price = price_list().find("openai", "gpt-4o")
     assert price is not None
-    assert cost_nano(price, Usage(), NOW_MS) is None
+    assert cost_of(price, Usage(), NOW_MS).nano is None
     assert price_list().find("openai", "no-such-model") is None
     assert price_list().find(None, "gpt-4o") is None
 
 
 def test_a_used_part_without_a_rate_makes_the_cost_unknown():
     price = Price("t", (Rates({"input": Rate(10**9)}),))
-    assert cost_nano(price, Usage(input_tokens=5), NOW_MS) == 5000
-    assert cost_nano(price, Usage(input_tokens=5, output_tokens=1), NOW_MS) is None
+    assert cost_of(price, Usage(input_tokens=5), NOW_MS).nano == 5000
+    assert cost_of(price, Usage(input_tokens=5, output_tokens=1), NOW_MS).nano is None
 
 
 def test_a_service_tier_has_its_own_price():
     price = price_list().find("openai", "gpt-4o")
     assert price is not None
-    standard = cost_nano(price, Usage(input_tokens=1_000_000, output_tokens=0), NOW_MS)
-    priority = cost_nano(
-        price, Usage(input_tokens=1_000_000, output_tokens=0, service_tier="priority"), NOW_MS
-    )
+    standard = cost_of(price, Usage(input_tokens=1_000_000, output_tokens=0), NOW_MS).nano
+    tiered = Usage(input_tokens=1_000_000, output_tokens=0, service_tier="priority")
+    priority = cost_of(price, tiered, NOW_MS).nano
     assert (standard, priority) == (2_500_000_000, 4_250_000_000)
 
 

@@ -250,9 +250,7 @@ async def test_a_stolen_database_opens_nothing_and_one_secret_exactly_its_owner(
     sub = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()["api_key"]
     await rig.chat()
     copy = tmp_path / "stolen.db"
-    source = sqlite3.connect(tmp_path / "data" / "xairouter.db")
-    source.backup(sqlite3.connect(copy))
-    source.close()
+    _copy(tmp_path / "data" / "xairouter.db", copy)
     try:
         nothing = await asyncio.to_thread(_steal, copy, automation)
         assert nothing == {"owners": [], "keys": []}
@@ -264,14 +262,20 @@ async def test_a_stolen_database_opens_nothing_and_one_secret_exactly_its_owner(
         assert found["keys"] == ["sk-othr-0123456789abcdefgh"]
         assert (await rig.ask("POST", "/api/v1/vault/grants")).status == 201
         granted = tmp_path / "granted.db"
-        source = sqlite3.connect(tmp_path / "data" / "xairouter.db")
-        source.backup(sqlite3.connect(granted))
-        source.close()
+        _copy(tmp_path / "data" / "xairouter.db", granted)
         found = await asyncio.to_thread(_steal, granted, automation)
         assert found == {"owners": [rig.owner_id], "keys": ["sk-acme-0123456789abcdefgh"]}
         assert await asyncio.to_thread(_steal, granted) == {"owners": [], "keys": []}
     finally:
         await rig.stop()
+
+
+def _copy(database: Path, copy: Path) -> None:
+    """A consistent copy, as a backup would take it."""
+    source, target = sqlite3.connect(database), sqlite3.connect(copy)
+    source.backup(target)
+    target.close()
+    source.close()
 
 
 def _write(rig: Rig, *statements: tuple[str, tuple]) -> None:
@@ -387,9 +391,7 @@ async def test_a_database_rolled_back_behind_a_rekey_is_refused(tmp_path: Path):
     key = rig.key
     await rig.house.drain.drain()
     copy = tmp_path / "old.db"
-    source = sqlite3.connect(tmp_path / "data" / "xairouter.db")
-    source.backup(sqlite3.connect(copy))
-    source.close()
+    _copy(tmp_path / "data" / "xairouter.db", copy)
     assert (await rig.ask("POST", "/api/v1/vault/rekey")).status == 200
     assert (await rig.chat()).status == 200
     await rig.stop()

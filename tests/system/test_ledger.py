@@ -199,6 +199,7 @@ async def test_sigterm_drains_and_ends_with_status_0(tmp_path: Path):
         await standin.stop()
     db = sqlite3.connect(data_dir / "xairouter.db")
     assert db.execute("select outcome from usage_records").fetchall() == [("completed",)]
+    db.close()
     assert not list((data_dir / "journal").glob("*"))
 
 

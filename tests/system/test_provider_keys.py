@@ -339,6 +339,7 @@ async def test_own_prices_make_a_cost_and_name_their_source(rig: Rig):
     expected = plain * 2.5 + record["cached_input_tokens"] * 0.5 + record["output_tokens"] * 10
     assert record["cost_usd"] == pytest.approx(expected / 1e6, abs=1e-9)
     assert record["price_version"] == "owner"
+    assert record["price_used"] == {"input": 2.5, "cached_input": 0.5, "output": 10}
 
 
 async def test_listed_providers_get_the_list_s_price(rig: Rig):

@@ -1,5 +1,6 @@
 """Who asks: the same credentials and the same identity as in the data plane."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -62,13 +63,28 @@ async def retried(request: Request, actor: Actor, act: Callable[[Actor], Awaitab
     raise ManageError("conflict", "The vault was changed at the same time; repeat.")
 
 
-def every_body_is_json(app: App) -> App:
-    """Bodies here are JSON whatever their content type says: ``curl -d`` calls them a form."""
+def every_body_is_json(app: App, body_idle_seconds: float) -> App:
+    """Bodies here are JSON whatever their content type says (``curl -d`` calls them a form), and a
+    client that falls silent within one is not waited for."""
 
     async def read_as_json(scope: Any, receive: Any, send: Any) -> None:
         kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
         scope["headers"] = [*kept, (b"content-type", b"application/json")]
-        await app(scope, receive, send)
+        is_read = False
+
+        async def receive_in_time() -> Any:
+            nonlocal is_read
+            if is_read:
+                return await receive()
+            try:
+                async with asyncio.timeout(body_idle_seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise ManageError("invalid_request", "The body did not arrive in time.") from None
+            is_read = not message.get("more_body", False)
+            return message
+
+        await app(scope, receive_in_time, send)
 
     return read_as_json
 

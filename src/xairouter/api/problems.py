@@ -74,7 +74,9 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             return problem("not_found", f"{request.method} is not possible here.", status=405)
-        return problem("not_found", f"There is nothing at {request.url.path[:200]}.")
+        if error.status_code == 404:
+            return problem("not_found", f"There is nothing at {request.url.path[:200]}.")
+        return problem("invalid_request", "The request cannot be understood.")
 
     @app.exception_handler(Exception)
     async def _failed(request: Request, error: Exception) -> Response:

@@ -1,9 +1,11 @@
 """The routes of /api/v1: each one verb of ``manage``, and nothing more."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from xairouter.api.asking import RawBody, TheActor, TheDesk, address_of, retried
 from xairouter.api.bodies import (
@@ -458,6 +460,27 @@ async def list_records(
 ) -> Json:
     """Usage records, newest first."""
     return await usage.list_records(desk, actor, asked, cursor=cursor, limit=limit)
+
+
+@router.get("/usage/export")
+async def export_records(
+    desk: TheDesk,
+    actor: TheActor,
+    asked: AskedFor,
+    form: Annotated[Literal["csv", "jsonl"], Query(alias="format")] = "jsonl",
+) -> StreamingResponse:
+    """Every usage record asked for, as CSV or JSON lines."""
+    pages = usage.export_records(desk, actor, asked, form)
+    first = await anext(pages)  # A refusal must come before the reply's head.
+
+    async def lines() -> AsyncIterator[str]:
+        yield first
+        async for page in pages:
+            yield page
+
+    kind = "text/csv" if form == "csv" else "application/jsonl"
+    name = f'attachment; filename="usage.{form}"'
+    return StreamingResponse(lines(), media_type=kind, headers={"content-disposition": name})
 
 
 @router.get("/operations")

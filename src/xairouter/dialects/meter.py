@@ -10,6 +10,7 @@ import zlib
 
 import msgspec
 
+from xairouter.dialects.inflate import Inflater, gunzip, unfold
 from xairouter.dialects.interface import Dialect, Tally
 from xairouter.dialects.sse import EventCutter, data_of
 from xairouter.domain.calls import Usage
@@ -30,10 +31,10 @@ class Meter:
     def __init__(self, dialect: Dialect, content_type: str, content_encoding: str) -> None:
         self.tally = Tally()
         self._dialect = dialect
-        self._inflate: zlib._Decompress | None = None
+        self._inflate: Inflater | None = None
         encoding = content_encoding.strip().lower()
         if encoding in ("gzip", "x-gzip"):
-            self._inflate = zlib.decompressobj(31)
+            self._inflate = gunzip()
         self._read: _EventReader | _BodyReader | None
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             self._read = None  # An encoding that was not asked for: the usage stays unknown.
@@ -50,10 +51,8 @@ class Meter:
             self._read.feed(chunk)
             return
         try:
-            while chunk:
-                # Blocks of bounded size: a small body may unfold into gigabytes.
-                self._read.feed(self._inflate.decompress(chunk, 1 << 20))
-                chunk = self._inflate.unconsumed_tail
+            for block in unfold(self._inflate, chunk):
+                self._read.feed(block)
         except zlib.error:
             self._read = None
             self.tally.unreadable += 1

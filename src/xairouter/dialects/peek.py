@@ -17,6 +17,11 @@ _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _KEY = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BLOCK = 1 << 16
+MAX_DEPTH = 500
+"""Deepest nesting that is passed on, whatever the parser of a Python version could take."""
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]+|[\]}]+', re.DOTALL)
 
 Fields = dict[str, tuple[object, Span]]
 
@@ -41,6 +46,8 @@ def read_object(body: bytes, governed: Iterable[str]) -> tuple[Fields, int] | Re
         return Refusal("invalid_request", f"The body is not JSON: {_reason(error)}.")
     except RecursionError:
         return Refusal("invalid_request", "The body's JSON is nested too deep.")
+    if _is_too_deep(body):
+        return Refusal("invalid_request", "The body's JSON is nested too deep.")
     wanted = {name.casefold(): name for name in governed}
     spans = _walk(body, top, wanted)
     if isinstance(spans, Refusal):
@@ -52,6 +59,30 @@ def read_object(body: bytes, governed: Iterable[str]) -> tuple[Fields, int] | Re
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Refusal("invalid_request", f"The field `{name}` cannot be read.", name)
     return fields, body.index(b"{") + 1
+
+
+def _is_too_deep(body: bytes) -> bool:
+    """Whether brackets stand deeper than ``MAX_DEPTH``; the body is known to be JSON.
+
+    Nearly all bodies are settled by counting. In the others everything but brackets, quotes and
+    backslashes is dropped, then the strings that had none of them inside, and what little is left
+    is read.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    # A backslash keeps the character behind it, which may be one that is dropped here.
+    skeleton = _ESCAPE.sub(b"", body) if b"\\" in body else body
+    skeleton = skeleton.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    depth = 0
+    for token in _STRUCTURE.finditer(skeleton):
+        first = skeleton[token.start()]
+        if first in b"[{":
+            depth += token.end() - token.start()
+            if depth > MAX_DEPTH:
+                return True
+        elif first in b"]}":
+            depth -= token.end() - token.start()
+    return False
 
 
 def _reason(error: msgspec.DecodeError) -> str:

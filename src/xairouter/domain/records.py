@@ -48,6 +48,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     usage_source: str = "none"
     cost_nano: int | None = None
     price_version: str | None = None
+    price_used: dict[str, int] | None = None
     provider_cost_nano: int | None = None
     provider_request_id: str | None = None
     provider_object_id: str | None = None

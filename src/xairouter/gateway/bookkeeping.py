@@ -9,7 +9,7 @@ from xairouter.errors import ERRORS
 from xairouter.gateway.relay import header_of
 from xairouter.gateway.talk import Talk, client_address
 from xairouter.gateway.work import Parts, Work
-from xairouter.policy.pricing import cost_nano
+from xairouter.policy.pricing import cost_of
 from xairouter.providers.table import provider_row
 
 _SESSION_HEADERS = (
@@ -93,9 +93,11 @@ def _cost(parts: Parts, work: Work, record: UsageRecord, usage: Usage) -> Mappin
             continue
         price = work.identity.view.prices.find(model) or parts.prices.find(listed, model)
         if price is not None:
+            cost = cost_of(price, usage, record.started_at_ms)
             return {
-                "cost_nano": cost_nano(price, usage, record.started_at_ms),
+                "cost_nano": cost.nano,
                 "price_version": price.version,
+                "price_used": dict(cost.rates) or None,
             }
     return {}
 

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from xairouter.dialects.inflate import Inflater, gunzip, unfold
 from xairouter.dialects.interface import Dialect
 from xairouter.domain.calls import Refusal
 from xairouter.errors import ERRORS
@@ -103,10 +104,9 @@ class Talk:
         declared = self.header(b"content-length")
         if declared.isdigit() and int(declared) > most:
             return Refusal("body_too_large", f"The body is larger than {most} bytes.")
-        inflate = zlib.decompressobj(31) if encoding == "gzip" else None
+        inflater = gunzip() if encoding == "gzip" else None
         parts: list[bytes] = []
-        size = 0
-        while True:
+        while not self._is_read:
             try:
                 async with asyncio.timeout(idle_seconds):
                     message = await self._receive()
@@ -114,16 +114,21 @@ class Talk:
                 return Refusal("invalid_request", "The request's body did not arrive in time.")
             if message["type"] != "http.request":
                 raise ClientGoneError
-            chunk = message.get("body", b"")
-            while chunk:
-                piece = chunk
-                if inflate is not None:
-                    try:
-                        piece = inflate.decompress(chunk, 1 << 20)
-                    except zlib.error:
-                        return Refusal("invalid_request", "The body is not valid gzip.")
-                size += len(piece)
-                if size > most:
+            refusal = self._keep(message.get("body", b""), inflater, parts, most)
+            if refusal is not None:
+                return refusal
+            self._is_read = not message.get("more_body", False)
+        if inflater is not None and parts and not inflater.eof:
+            return Refusal("invalid_request", "The body's gzip data is cut off.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _keep(
+        self, chunk: bytes, inflater: Inflater | None, parts: list[bytes], most: int
+    ) -> Refusal | None:
+        """Add the next bytes of the body to its parts, unfolded and counted."""
+        try:
+            for piece in (chunk,) if inflater is None else unfold(inflater, chunk):
+                if self._taken + len(piece) > most:
                     return Refusal("body_too_large", f"The body is larger than {most} bytes.")
                 if not self._budget.take(len(piece)):
                     return Refusal(
@@ -131,17 +136,11 @@ class Talk:
                     )
                 self._taken += len(piece)
                 parts.append(piece)
-                if inflate is None:
-                    break
-                chunk = inflate.unconsumed_tail
-                if inflate.eof and inflate.unused_data:
-                    return Refusal("invalid_request", "The body goes on behind its gzip end.")
-            if not message.get("more_body", False):
-                self._is_read = True
-                break
-        if inflate is not None and size and not inflate.eof:
-            return Refusal("invalid_request", "The body's gzip data is cut off.")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except zlib.error:
+            return Refusal("invalid_request", "The body is not valid gzip.")
+        if inflater is not None and inflater.unused_data:
+            return Refusal("invalid_request", "The body goes on behind its gzip end.")
+        return None
 
     def release(self) -> None:
         """The body is needed no more."""

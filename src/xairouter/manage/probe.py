@@ -1,5 +1,6 @@
 """The probe: a request that costs no tokens and says whether a key works and for which models."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from xairouter.providers.table import probe_for, provider_row
 from xairouter.upstream.interface import Limits, Reply
 
 _LIMITS = Limits(connect=10, first_byte=15)
+_WHOLE_SECONDS = 30.0
 _MOST_BYTES = 8 * 1024 * 1024
 
 
@@ -49,12 +51,15 @@ async def probe(room: Strongroom, key: ProviderKey, vault: OpenVault) -> Finding
     }
     outbound = Outbound(how.dialect, "GET", path, query, tuple(headers.items()), b"")
     try:
-        answer = await room.send(outbound, key, vault, _LIMITS, row.rejections)
-        if isinstance(answer, Withheld):
-            if answer.code == "provider_key_rejected":
-                return Finding("rejected", status=answer.status)
-            return Finding("unreached", status=answer.status, why="Its error is withheld.")
-        body = await _body(answer)
+        async with asyncio.timeout(_WHOLE_SECONDS):
+            answer = await room.send(outbound, key, vault, _LIMITS, row.rejections)
+            if isinstance(answer, Withheld):
+                if answer.code == "provider_key_rejected":
+                    return Finding("rejected", status=answer.status)
+                return Finding("unreached", status=answer.status, why="Its error is withheld.")
+            body = await _body(answer)
+    except TimeoutError:
+        return Finding("unreached", why="The provider's answer took too long.")
     except UpstreamError as error:
         return Finding("unreached", why=str(error))
     except CustodyError:

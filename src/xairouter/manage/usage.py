@@ -1,19 +1,24 @@
 """Usage and operations: what was done with whose key, and who changed what."""
 
+import csv
+import io
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import rfc3339
+from xairouter.domain.records import UsageRecord
 from xairouter.errors import ManageError
 from xairouter.manage.desk import Actor, Desk, require, subtree_ids, within_reach
 from xairouter.manage.permissions import SELF, TREE
 from xairouter.manage.views import operation_view, record_view, usd
 from xairouter.storage import operations, records
 
+EXPORTED = tuple(record_view(dict.fromkeys(UsageRecord.__struct_fields__)))
 _GROUP_MS = {"day": 86_400_000, "hour": records.HOUR_MS}
 
 
@@ -39,6 +44,38 @@ async def list_records(
         "items": [record_view(row) for row in rows],
         "next_cursor": _next(rows, "call_id", limit),
     }
+
+
+async def export_records(desk: Desk, actor: Actor, asked: Asked, form: str) -> AsyncIterator[str]:
+    """Every record asked for, oldest page last, as lines of CSV (with a head) or JSON."""
+    cursor: str | None = None
+    is_first = True
+    while True:
+        page = await list_records(desk, actor, asked, cursor=cursor, limit=500)
+        out = io.StringIO()
+        if form == "csv":
+            writer = csv.DictWriter(out, fieldnames=EXPORTED)
+            if is_first:
+                writer.writeheader()
+            writer.writerows([_cells(item) for item in page["items"]])
+        else:
+            out.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in page["items"])
+        is_first = False
+        yield out.getvalue()
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _cells(item: dict[str, Any]) -> dict[str, Any]:
+    """A record as cells: nested values as JSON, and nothing that a spreadsheet would run."""
+    cells = {}
+    for name, value in item.items():
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+        if isinstance(text, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")):
+            text = "'" + text
+        cells[name] = text
+    return cells
 
 
 async def sum_usage(desk: Desk, actor: Actor, asked: Asked, group_by: str | None) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def record_view(row: Mapping[str, Any]) -> dict[str, Any]:
     view = dict(row)
     for name in ("cost", "provider_cost", "reserved"):
         view[f"{name}_usd"] = usd(view.pop(f"{name}_nano"))
+    rates = json.loads(view["price_used"]) if view["price_used"] else None
+    view["price_used"] = {unit: usd(rate) for unit, rate in rates.items()} if rates else None
     view["started_at"] = instant(view.pop("started_at_ms"))
     view["usage_detail"] = json.loads(view["usage_detail"]) if view["usage_detail"] else {}
     return view

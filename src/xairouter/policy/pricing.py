@@ -44,22 +44,31 @@ def rates_now(price: Price, tier: str | None, now_ms: int) -> Mapping[str, Rate]
     return {**chosen, **extra} if extra else chosen
 
 
-def cost_nano(price: Price, usage: Usage, now_ms: int) -> int | None:
-    """What the reported usage costs in nano-dollars; None where that is unknown."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call cost in nano-dollars, None where unknown, and the rates that were applied."""
+
+    nano: int | None
+    rates: Mapping[str, int]
+
+
+def cost_of(price: Price, usage: Usage, now_ms: int) -> Cost:
+    """The cost of reported usage; unknown where usage, or a rate that is needed, is unknown."""
     if not usage.is_reported:
-        return None
+        return Cost(None, {})
     rates = rates_now(price, usage.service_tier, now_ms)
     given = usage.input_tokens or 0
-    total = 0
+    total, applied = 0, {}
     for unit, amount in _parts(usage, rates).items():
         if amount == 0:
             continue
         rate = rates.get(unit)
         if rate is None:
-            return None
-        total += amount * rate.at(given)
+            return Cost(None, {})
+        applied[unit] = rate.at(given)
+        total += amount * applied[unit]
     # Half up; all factors are non-negative.
-    return (total + MILLION // 2) // MILLION
+    return Cost((total + MILLION // 2) // MILLION, applied)
 
 
 def _parts(usage: Usage, rates: Mapping[str, Rate]) -> dict[str, int]:

@@ -44,8 +44,9 @@ class ObjectRow:
 def row_of(record: UsageRecord) -> dict[str, Any]:
     """A record as its table's columns."""
     row = {name: getattr(record, name) for name in UsageRecord.__struct_fields__}
-    if record.usage_detail is not None:
-        row["usage_detail"] = msgspec.json.encode(record.usage_detail).decode()
+    for name in ("usage_detail", "price_used"):
+        if row[name] is not None:
+            row[name] = msgspec.json.encode(row[name]).decode()
     return row
 
 

@@ -179,6 +179,7 @@ usage_records = Table(
     Column("usage_source", String(16), nullable=False),
     Column("cost_nano", BigInteger),
     Column("price_version", Text),
+    Column("price_used", Text),
     Column("provider_cost_nano", BigInteger),
     Column("provider_request_id", Text),
     Column("provider_object_id", String(128)),

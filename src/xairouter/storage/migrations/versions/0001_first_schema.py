@@ -144,6 +144,7 @@ def upgrade() -> None:
         sa.Column("usage_source", sa.String(length=16), nullable=False),
         sa.Column("cost_nano", sa.BigInteger(), nullable=True),
         sa.Column("price_version", sa.Text(), nullable=True),
+        sa.Column("price_used", sa.Text(), nullable=True),
         sa.Column("provider_cost_nano", sa.BigInteger(), nullable=True),
         sa.Column("provider_request_id", sa.Text(), nullable=True),
         sa.Column("provider_object_id", sa.String(length=128), nullable=True),
