@@ -34,6 +34,7 @@ from xairouter.ledger.drain import Drain
 from xairouter.ledger.journal import Journal
 from xairouter.manage import expire
 from xairouter.manage.desk import Desk
+from xairouter.manage.owners import list_owners
 from xairouter.observe import Metrics, log
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
@@ -145,6 +146,10 @@ class House:
             metrics_token=settings.metrics_token,
         )
 
+    async def has_owners(self) -> bool:
+        """Whether anybody could call yet."""
+        return bool(await list_owners(self.database))
+
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether calls can be served, and in what state the parts are."""
         blind = self.directory.blind_for
@@ -200,6 +205,12 @@ def management_app() -> FastAPI:
     )
     app.include_router(router)
     install(app)
+    described = app.openapi()
+    described["components"]["securitySchemes"] = {
+        "xaiApiKey": {"type": "http", "scheme": "bearer", "description": "An XAI API key."}
+    }
+    described["security"] = [{"xaiApiKey": []}]
+    described["paths"]["/api/v1/recover"]["post"]["security"] = []
     return app
 
 
@@ -249,14 +260,15 @@ def make_server(
     return _Server(config, drain), bound
 
 
-async def serve(settings: Settings, listening: Callable[[str, int], None]) -> None:
-    """Run the router until a signal ends it; ``listening`` is told the address and port."""
+async def serve(settings: Settings, listening: Callable[[str, int, bool], None]) -> None:
+    """Run the router until a signal ends it; ``listening`` is told the address, the port, and
+    whether there is an owner yet."""
     house = House(settings)
     await house.start()
     try:
         server, bound = make_server(house, partial(house.running.drain, settings.drain_seconds))
         port = int(bound.getsockname()[1])
-        listening(settings.host, port)
+        listening(settings.host, port, await house.has_owners())
         log.info("listening", host=settings.host, port=port, pid=os.getpid())
         await server.serve(sockets=[bound])
     finally:

@@ -68,9 +68,14 @@ def serve(
 
     from xairouter.app import serve as run_server
 
-    def listening(at: str, on: int) -> None:
+    def listening(at: str, on: int, has_owners: bool) -> None:
         shown = f"[{at}]" if ":" in at else at
         _out.print(f"XAI Router {__version__} listens on http://{shown}:{on}", markup=False)
+        if not has_owners:
+            _out.print(
+                "There is no owner yet; in another terminal: xairouter owner create NAME",
+                markup=False,
+            )
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

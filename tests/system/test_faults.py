@@ -365,3 +365,34 @@ async def test_a_gzip_bomb_from_a_provider_is_metered_within_bounds(ready: Rig):
     meter = Meter(DIALECTS["openai_chat"], "application/json", "gzip")
     meter.feed(gzip.compress(b'{"x":"' + b"a" * 200_000_000))
     assert meter.finish().is_reported is False
+
+
+async def test_a_status_that_does_not_exist_is_a_clear_answer(ready: Rig):
+    answer = await ready.chat("fault-strange-status")
+    assert (answer.status, answer.code) == (502, "upstream_unreachable")
+    await _ended(ready, "upstream_error")
+
+
+async def test_a_header_that_cannot_be_sent_on_does_not_spoil_the_reply(ready: Rig):
+    answer = await ready.chat("fault-control-header")
+    assert answer.status in (200, 502)
+    assert "x-weird" not in answer.headers
+    assert (await ready.record())["attempts"] == 1
+
+
+@pytest.mark.parametrize("said", ["application/x-www-form-urlencoded", "text/plain", ""])
+async def test_a_body_that_was_read_as_json_is_sent_as_json(ready: Rig, said: str):
+    await ready.ask(
+        "POST", "/v1/chat/completions", {"model": "m", "messages": []}, content_type=said
+    )
+    assert ready.standin.requests[-1].headers["content-type"] == "application/json"
+
+
+async def test_a_json_content_type_passes_as_it_is(ready: Rig):
+    await ready.ask(
+        "POST",
+        "/v1/chat/completions",
+        {"model": "m", "messages": []},
+        content_type="application/json; charset=utf-8",
+    )
+    assert ready.standin.requests[-1].headers["content-type"] == "application/json; charset=utf-8"

@@ -143,11 +143,14 @@ async def test_usage_totals_group_and_filter(rig: Rig):
     await rig.records(expect=4)
     by_model = (await rig.ask("GET", "/api/v1/usage?group_by=model")).json()["items"]
     assert {row["model"]: row["calls"] for row in by_model} == {"a": 2, "b": 1, "fault-500": 1}
-    [total] = (await rig.ask("GET", "/api/v1/usage")).json()["items"]
+    assert (await rig.ask("GET", "/api/v1/usage")).json()["items"] == []
+    total = (await rig.ask("GET", "/api/v1/usage")).json()["totals"]
     assert (total["calls"], total["errors"], total["attempts"]) == (4, 1, 4)
     assert total["total_ms"]["p50"] is not None
-    own = (await rig.ask("GET", "/api/v1/usage", key=sub["api_key"])).json()["items"]
-    assert own[0]["calls"] == 1
+    own = (await rig.ask("GET", "/api/v1/usage", key=sub["api_key"])).json()["totals"]
+    assert own["calls"] == 1
+    empty = (await rig.ask("GET", "/api/v1/usage?model=none")).json()["totals"]
+    assert (empty["calls"], empty["cost_usd"]) == (0, None)
     part = f"/api/v1/usage/records?account={sub['account']['id']}"
     assert len((await rig.ask("GET", part)).json()["items"]) == 1
     assert (
@@ -160,3 +163,19 @@ async def test_usage_totals_group_and_filter(rig: Rig):
     assert day[0]["day"].endswith("T00:00:00.000Z")
     assert (await rig.ask("GET", "/api/v1/usage?group_by=moon")).status == 422
     assert (await rig.ask("GET", "/api/v1/usage?from=yesterday")).status == 422
+
+
+async def test_records_past_their_days_are_forgotten_and_their_sums_stay(rig: Rig):
+    from xairouter.manage.expire import forget_old
+
+    await rig.add_provider_key()
+    await rig.chat()
+    await rig.records(expect=1)
+    assert await forget_old(rig.house.database) == 0
+    db = sqlite3.connect(rig.house.settings.data_dir / "xairouter.db")
+    db.execute("update usage_records set started_at_ms = started_at_ms - 366 * 86400000")
+    db.commit()
+    assert await forget_old(rig.house.database) == 1
+    assert db.execute("select sum(calls) from usage_hours").fetchone() == (1,)
+    assert db.execute("select count(*) from chain where kind = 'usage'").fetchone() == (1,)
+    db.close()

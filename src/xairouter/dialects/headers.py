@@ -1,10 +1,10 @@
 """Which headers cross the router, in both directions."""
 
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote_plus
 
 _FORWARDED = (
-    "content-type",
     "accept",
     "anthropic-version",
     "anthropic-beta",
@@ -64,12 +64,18 @@ _DROPPED_PREFIXES = (
 )
 
 
+# What the server would refuse to send: a hostile provider must not end a reply that way.
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+
+
 def forwarded(
     headers: Mapping[bytes, bytes],
     *,
     extra: Iterable[str],
     defaults: Mapping[str, str],
     streams: bool,
+    has_body: bool,
 ) -> tuple[tuple[str, str], ...]:
     """Request headers for a provider: the allow-list, what its row adds, the dialect's defaults.
 
@@ -77,6 +83,9 @@ def forwarded(
     compressed stream would be held back and could not be spliced.
     """
     chosen = dict(defaults)
+    # The body was read as JSON; ``curl -d`` and careless clients call it something else.
+    said = headers.get(b"content-type", b"").decode("latin-1")
+    is_json = said.partition(";")[0].strip().lower() == "application/json"
     for name in (*_FORWARDED, *extra):
         value = headers.get(name.encode())
         if value is not None:
@@ -86,6 +95,8 @@ def forwarded(
         part.partition(";")[0].strip() == "gzip" and part.replace(" ", "")[-4:] != ";q=0"
         for part in accepts.split(",")
     )
+    if has_body:
+        chosen["content-type"] = said if is_json else "application/json"
     chosen["accept-encoding"] = "gzip" if gzip else "identity"
     return tuple(chosen.items())
 
@@ -95,7 +106,10 @@ def returned(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in headers
-        if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
+        if name not in _DROPPED
+        and not name.startswith(_DROPPED_PREFIXES)
+        and _NAME.match(name)
+        and _VALUE.match(value)
     ]
 
 

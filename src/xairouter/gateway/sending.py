@@ -59,11 +59,12 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Reply | Refusal:
             status=answer.status,
         )
         return _withheld(answer, route)
-    if 300 <= answer.status < 400:
+    if not (200 <= answer.status < 300 or 400 <= answer.status < 600):
         await answer.close()
         return Refusal(
             "upstream_unreachable",
-            "The provider answered with a redirect, which is never followed.",
+            f"The provider answered {answer.status}: a redirect, which is never followed, or a "
+            "status that does not exist.",
         )
     return answer
 
@@ -82,6 +83,7 @@ def _outbound(work: Work, route: Route, row: Provider) -> Outbound:
             extra=row.forward_headers,
             defaults=work.dialect.default_headers,
             streams=work.peek.streams,
+            has_body=bool(body),
         ),
         body=body,
         injected_usage=injected,

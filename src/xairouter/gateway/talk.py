@@ -149,8 +149,6 @@ class Talk:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the reply's head, with the headers that every reply carries."""
-        self.status = status
-        self.has_started = True
         call_id = self.call_id.encode()
         await self._send(
             {
@@ -164,6 +162,8 @@ class Talk:
                 ],
             }
         )
+        self.status = status
+        self.has_started = True
 
     async def body(self, data: bytes) -> None:
         """Send a piece of the body; waits while the client reads slowly."""

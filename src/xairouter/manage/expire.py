@@ -7,10 +7,13 @@ from xairouter.clock import now_ms
 from xairouter.directory.directory import Directory
 from xairouter.manage.desk import write_operation
 from xairouter.observe import log
-from xairouter.storage import changes, keys
+from xairouter.storage import changes, keys, owners, records
 from xairouter.storage.database import Database
 
 EVERY_SECONDS = 20.0
+DAY_MS = 86_400_000
+FORGET_EVERY_MS = 3_600_000
+KEPT_CHANGES = 100_000
 
 
 async def expire(database: Database, directory: Directory) -> int:
@@ -36,12 +39,30 @@ async def expire(database: Database, directory: Directory) -> int:
     return len(slots)
 
 
+async def forget_old(database: Database) -> int:
+    """Delete usage records past their owner's ``record_days`` and changes that every instance has
+    read; returns how many records. Roll-ups and the chain's hashes stay."""
+    forgotten = 0
+    async with database.write() as connection:
+        for account in await owners.list_owners(connection):
+            owner = await owners.get_owner(connection, account.id)
+            if owner is not None:
+                before = now_ms() - owner.settings.record_days * DAY_MS
+                forgotten += await records.delete_before(connection, account.id, before)
+        await changes.trim(connection, KEPT_CHANGES)
+    return forgotten
+
+
 async def run(database: Database, directory: Directory, stop: asyncio.Event) -> None:
-    """Expire every 20 s, until told to stop."""
+    """Expire every 20 s and forget old records every hour, until told to stop."""
+    forgot_at = 0
     while not stop.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), EVERY_SECONDS)
         try:
             await expire(database, directory)
+            if now_ms() - forgot_at > FORGET_EVERY_MS:
+                forgot_at = now_ms()
+                await forget_old(database)
         except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
             log.warning("expiry_failed", reason=str(error))

@@ -79,36 +79,44 @@ def _cells(item: dict[str, Any]) -> dict[str, Any]:
 
 
 async def sum_usage(desk: Desk, actor: Actor, asked: Asked, group_by: str | None) -> dict[str, Any]:
-    """Totals of the records asked for, in one item or one for each value of a group."""
+    """``totals`` of all records asked for, and ``items``: one for each value of a group."""
     if group_by is not None and group_by not in records.GROUPS:
         raise ManageError(
             "invalid_field", "There is no such grouping.", {"group_by": ", ".join(records.GROUPS)}
         )
     async with desk.database.read() as connection:
         filters = await _filters(connection, actor, asked)
-        rows = await records.totals(connection, actor.owner_id, filters, group_by)
-        timings = await records.latencies(connection, actor.owner_id, filters, group_by)
+        [total] = await _sums(connection, actor.owner_id, filters, None)
+        items = []
+        if group_by is not None:
+            items = await _sums(connection, actor.owner_id, filters, group_by)
+    return {"totals": total, "items": items, "next_cursor": None}
+
+
+async def _sums(
+    connection: AsyncConnection, owner_id: str, filters: records.Filters, group_by: str | None
+) -> list[dict[str, Any]]:
+    """Sums with their latency percentiles; without a group exactly one, of nothing if need be."""
+    timings = await records.latencies(connection, owner_id, filters, group_by)
     first: dict[Any, list[int]] = defaultdict(list)
-    total: dict[Any, list[int]] = defaultdict(list)
-    for group, first_byte, whole in timings:
-        if first_byte is not None:
-            first[group].append(first_byte)
-        if whole is not None:
-            total[group].append(whole)
+    whole: dict[Any, list[int]] = defaultdict(list)
+    for group, first_byte_ms, total_ms in timings:
+        if first_byte_ms is not None:
+            first[group].append(first_byte_ms)
+        if total_ms is not None:
+            whole[group].append(total_ms)
     items = []
-    for row in rows:
-        if not row["calls"]:
-            continue
+    for row in await records.totals(connection, owner_id, filters, group_by):
         group = row.pop("group")
         item = {name: value or 0 for name, value in row.items() if name != "cost_nano"}
         item["cost_usd"] = usd(row["cost_nano"])
         item["first_byte_ms"] = percentiles(first[group])
-        item["total_ms"] = percentiles(total[group])
+        item["total_ms"] = percentiles(whole[group])
         if group_by:
             scale = _GROUP_MS.get(group_by)
             item[group_by] = rfc3339(group * scale) if scale and group is not None else group
         items.append(item)
-    return {"items": items, "next_cursor": None}
+    return items
 
 
 def percentiles(values: Sequence[int]) -> dict[str, int | None]:

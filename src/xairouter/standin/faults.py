@@ -214,6 +214,16 @@ async def _gzip_quote(wire: Wire, reply: Reply, secret: str) -> None:
     await wire.send(Reply(500, headers, body))
 
 
+async def _strange_status(wire: Wire, reply: Reply, secret: str) -> None:
+    await wire.send(replace(reply, status=799))
+
+
+async def _control_header(wire: Wire, reply: Reply, secret: str) -> None:
+    """A header value with a byte that no server would send on."""
+    headers = (*reply.headers, ("x-weird", "a\x01b"), ("x-fine", "caf\xe9"))
+    await wire.send(replace(reply, headers=headers))
+
+
 async def _early_reply(wire: Wire, reply: Reply, secret: str) -> None:
     """Answers and closes at once."""
     await wire.head(reply, content_length=str(len(reply.body)), connection="close")
@@ -252,4 +262,6 @@ FAULTS: dict[str, Fault] = {
     "fault-error-event": _error_event,
     "fault-no-usage": _no_usage,
     "fault-early-reply": _early_reply,
+    "fault-strange-status": _strange_status,
+    "fault-control-header": _control_header,
 }

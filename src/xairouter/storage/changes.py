@@ -32,6 +32,12 @@ async def since(connection: AsyncConnection, seq: int) -> tuple[int, Sequence[st
     return rows[-1].seq, tuple(dict.fromkeys(row.owner_id for row in rows))
 
 
+async def trim(connection: AsyncConnection, keep: int) -> None:
+    """Forget all but the newest ``keep`` changes."""
+    newest = await last_seq(connection)
+    await connection.execute(changes.delete().where(changes.c.seq <= newest - keep))
+
+
 async def last_seq(connection: AsyncConnection) -> int:
     """The newest change's number, 0 if there is none."""
     return int((await connection.execute(sa.select(sa.func.max(changes.c.seq)))).scalar() or 0)

@@ -245,6 +245,16 @@ async def latencies(
     return [(row.group, row.first_byte_ms, row.total_ms) for row in await connection.execute(query)]
 
 
+async def delete_before(connection: AsyncConnection, owner_id: str, before_ms: int) -> int:
+    """Delete an owner's records that began before an instant; returns how many."""
+    result = await connection.execute(
+        usage_records.delete().where(
+            usage_records.c.owner_id == owner_id, usage_records.c.started_at_ms < before_ms
+        )
+    )
+    return int(result.rowcount)
+
+
 async def find_objects(
     connection: AsyncConnection, owner_id: str, object_ids: Sequence[str]
 ) -> Sequence[ObjectRow]:
