@@ -377,3 +377,24 @@ async def test_compaction_and_cancelling_go_where_they_belong(rig: Rig):
     records = {record["path"]: record for record in await rig.records(expect=3)}
     assert records["/v1/responses/compact"]["output_tokens"] is not None
     assert records[f"/v1/responses/{made['id']}/cancel"]["output_tokens"] is None
+
+
+async def test_objects_follow_their_account_when_it_moves_and_fall_to_the_owner_when_it_goes(
+    rig: Rig,
+):
+    await rig.add_provider_key()
+    parent, maker = [
+        (await rig.ask("POST", "/api/v1/accounts", {"name": name})).json()
+        for name in ("parent", "maker")
+    ]
+    made = await rig.ask(
+        "POST", "/v1/responses", {"model": "m", "input": "x"}, key=maker["api_key"]
+    )
+    path = f"/v1/responses/{made.json()['id']}"
+    assert (await rig.ask("GET", path, key=parent["api_key"])).code == "object_not_found"
+    account = f"/api/v1/accounts/{maker['account']['id']}"
+    await rig.ask("PATCH", account, {"parent": parent["account"]["id"]})
+    assert (await rig.ask("GET", path, key=parent["api_key"])).status == 200
+    assert (await rig.ask("GET", path, key=maker["api_key"])).status == 200
+    assert (await rig.ask("DELETE", account)).status == 204
+    assert (await rig.ask("GET", path)).status == 200

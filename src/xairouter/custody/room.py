@@ -83,6 +83,7 @@ class Strongroom:
         self.witness = witness
         self._now = monotonic
         self._open: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._of_owner: dict[str, set[bytes]] = {}
 
     def enter(self, slot: Slot, secret: str, *, idle_seconds: float) -> OpenVault:
         """The vault that the secret's slot opens; raises CustodyError if it does not.
@@ -101,22 +102,25 @@ class Strongroom:
             entry.used_at = now
             self._open.move_to_end(slot.look_up_id)
             return entry.vault
-        self._open.pop(slot.look_up_id, None)
+        self.forget(slot.look_up_id)
         vault = open_slot(slot, secret.encode("utf-8"))
         self.witness.check(vault)
         if idle_seconds > 0:
             self._open[slot.look_up_id] = _Entry(vault, slot.seal_tag, now, idle_seconds)
+            self._of_owner.setdefault(vault.owner_id, set()).add(slot.look_up_id)
             if len(self._open) > self.MAX_OPEN:
-                self._open.popitem(last=False)
+                self.forget(next(iter(self._open)))
         return vault
 
     def forget(self, look_up_id: bytes) -> None:
         """Close what a secret opened."""
-        self._open.pop(look_up_id, None)
+        entry = self._open.pop(look_up_id, None)
+        if entry is not None:
+            self._of_owner[entry.vault.owner_id].discard(look_up_id)
 
     def forget_owner(self, owner_id: str) -> None:
         """Close every vault that was opened for one owner."""
-        for look_up_id in [k for k, e in self._open.items() if e.vault.owner_id == owner_id]:
+        for look_up_id in self._of_owner.pop(owner_id, set()):
             del self._open[look_up_id]
 
     def sweep(self) -> None:
@@ -127,7 +131,7 @@ class Strongroom:
                 now - entry.used_at >= entry.idle_seconds
                 or now - entry.opened_at >= ABSOLUTE_SECONDS
             ):
-                del self._open[look_up_id]
+                self.forget(look_up_id)
 
     async def send(
         self,

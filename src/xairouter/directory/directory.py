@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xairouter.domain.slots import API_KEY, Slot
 from xairouter.errors import StorageError
@@ -45,7 +45,7 @@ class Directory:
         self._of_owner: dict[str, set[bytes]] = {}
         self._owners: dict[str, OwnerView] = {}
         self._generation: dict[str, int] = {}
-        self._bindings: OrderedDict[tuple[str, str], Binding] = OrderedDict()
+        self._bindings: OrderedDict[tuple[str, str], tuple[int, Binding]] = OrderedDict()
         self._listeners: list[Callable[[str], Awaitable[None]]] = []
         self._seq = 0
         self._seen_at = monotonic()
@@ -124,28 +124,36 @@ class Directory:
     ) -> Mapping[str, Binding | None]:
         """What is known of each provider object; None for unknown ones."""
         found: dict[str, Binding | None] = {}
-        missing = []
+        unsure: dict[str, Binding | None] = {}
+        generation = self._generation.get(owner_id, 0)
         for object_id in object_ids:
-            binding = self._bindings.get((owner_id, object_id))
-            found[object_id] = binding
-            if binding is None:
-                missing.append(object_id)
-        if missing:
+            known, binding = self._bindings.get((owner_id, object_id), (-1, None))
+            # Since the tree changed, the account may stand elsewhere in it.
+            (found if known == generation else unsure)[object_id] = binding
+        if unsure:
             async with self._database.read() as connection:
-                for row in await records.find_objects(connection, owner_id, missing):
-                    chain = await owners.chain_of(connection, owner_id, row.account_id)
-                    path = tuple(account.id for account in chain)
-                    found[row.object_id] = Binding(
-                        row.object_id, row.account_id, row.provider_key_id, path
-                    )
+                stored = {
+                    row.object_id: Binding(row.object_id, row.account_id, row.provider_key_id)
+                    for row in await records.find_objects(connection, owner_id, list(unsure))
+                }
+                for object_id, remembered in unsure.items():
+                    binding = stored.get(object_id, remembered)
+                    if binding is not None:
+                        chain = await owners.chain_of(connection, owner_id, binding.account_id)
+                        path = tuple(account.id for account in chain)
+                        binding = replace(binding, account_path=path)
+                        self._remember(owner_id, generation, binding)
+                    found[object_id] = binding
         return found
 
     def remember_object(self, caller: Caller, object_id: str, provider_key_id: str) -> None:
         """Bind an object that a running call has just made, before its record is stored."""
         path = tuple(account.id for account in caller.chain)
-        self._bindings[(caller.owner_id, object_id)] = Binding(
-            object_id, caller.account.id, provider_key_id, path
-        )
+        binding = Binding(object_id, caller.account.id, provider_key_id, path)
+        self._remember(caller.owner_id, self._generation.get(caller.owner_id, 0), binding)
+
+    def _remember(self, owner_id: str, generation: int, binding: Binding) -> None:
+        self._bindings[(owner_id, binding.object_id)] = (generation, binding)
         if len(self._bindings) > MAX_BINDINGS:
             self._bindings.popitem(last=False)
 
