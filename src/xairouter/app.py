@@ -35,6 +35,7 @@ from xairouter.ledger.journal import Journal
 from xairouter.manage import expire
 from xairouter.manage.desk import Desk
 from xairouter.manage.owners import list_owners
+from xairouter.manage.refresh import Refresher
 from xairouter.observe import Metrics, log
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
@@ -85,6 +86,15 @@ class House:
             idle_seconds=settings.idle_seconds,
             total_seconds=settings.total_seconds,
         )
+        self.desk = Desk(
+            self.database,
+            self.directory,
+            self.room,
+            self.egress,
+            self.prices,
+            settings.automation_secret,
+        )
+        self.refresher = Refresher(self.desk, loop.time)
         self.directory.on_change(self._forget_vaults)
         self.directory.on_change(self.running.review)
         for work in (
@@ -92,6 +102,7 @@ class House:
             self.drain.run,
             self.running.sweep,
             self._sweep_vaults,
+            self.refresher.run,
             partial(expire.run, self.database, self.directory),
         ):
             self._loops.append(asyncio.create_task(work(self._stop)))
@@ -125,16 +136,8 @@ class House:
             body_idle_seconds=settings.body_idle_seconds,
             trusted_proxies=trusted,
         )
-        desk = Desk(
-            self.database,
-            self.directory,
-            self.room,
-            self.egress,
-            self.prices,
-            settings.automation_secret,
-        )
         management = management_app()
-        management.state.desk = desk
+        management.state.desk = self.desk
         management.state.identifier = identifier
         management.state.client_address = partial(client_address, trusted=trusted)
         budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)

@@ -32,6 +32,7 @@ BROAD = {
     "ledger/drain.py",
     "directory/directory.py",
     "manage/expire.py",
+    "manage/refresh.py",
     "app.py",
     "cli.py",
 }

@@ -45,6 +45,11 @@ class Intake(Unshown):
     def is_keyless(self) -> bool:
         return self._secret == ""
 
+    def has_mark(self, marks: tuple[str, ...]) -> bool:
+        """Whether the secret begins with one of a provider's public marks, such as that of its
+        administration keys."""
+        return bool(marks) and (self._secret or "").startswith(marks)
+
     def seal(
         self,
         vault: OpenVault,

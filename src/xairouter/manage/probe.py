@@ -1,8 +1,13 @@
-"""The probe: a request that costs no tokens and says whether a key works and for which models."""
+"""The check-up of a provider key: requests that cost no tokens.
+
+Is it valid, whose is it, which models and limits has it: what the provider's models endpoint, its
+reply headers and, where there is one, its key or balance endpoint tell. What is asked stands in
+the provider's row.
+"""
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -13,64 +18,155 @@ from xairouter.dialects.table import DIALECTS
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Outbound
 from xairouter.errors import CustodyError, UpstreamError
-from xairouter.providers.interface import Probe
+from xairouter.providers.interface import Facts, Probe, Provider
 from xairouter.providers.table import probe_for, provider_row
 from xairouter.upstream.interface import Limits, Reply
 
 _LIMITS = Limits(connect=10, first_byte=15)
 _WHOLE_SECONDS = 30.0
 _MOST_BYTES = 8 * 1024 * 1024
+ADMIN_WARNING = (
+    "This is an administration key: it steers a whole account at the provider. Put a key here that "
+    "may only call models."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a probe found: ``ok``, ``rejected``, ``unreached`` or ``unprobed``."""
+    """What a check-up found: ``ok``, ``rejected``, ``unreached`` or ``unprobed``.
+
+    ``account`` is what the provider tells of the key and its account, ``limits`` what its headers
+    state, ``warnings`` are sentences for the owner.
+    """
 
     state: str
     models: tuple[str, ...] | None = None
     status: int | None = None
     why: str | None = None
+    account: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def view(self) -> Mapping[str, Any]:
         """For the management API."""
         found = len(self.models) if self.models is not None else None
-        return {"state": self.state, "models_found": found, "status": self.status, "why": self.why}
+        return {
+            "state": self.state,
+            "models_found": found,
+            "status": self.status,
+            "why": self.why,
+            "account": dict(self.account),
+            "limits": dict(self.limits),
+            "warnings": list(self.warnings),
+        }
 
 
 async def probe(room: Strongroom, key: ProviderKey, vault: OpenVault) -> Finding:
-    """Ask the key's provider for its models, with the key."""
+    """Ask the key's provider for its models and what else it tells, with the key."""
     row = provider_row(key.provider)
     how = probe_for(row, key.endpoints)
     if how is None:
         return Finding("unprobed", why="This provider has no request that costs nothing.")
-    path, _, query = how.suffix.partition("?")
-    headers = {
-        **DIALECTS[how.dialect].default_headers,
-        "accept": "application/json",
-        "accept-encoding": "identity",
-    }
-    outbound = Outbound(how.dialect, "GET", path, query, tuple(headers.items()), b"")
-    try:
-        async with asyncio.timeout(_WHOLE_SECONDS):
-            answer = await room.send(outbound, key, vault, _LIMITS, row.rejections)
-            if isinstance(answer, Withheld):
-                if answer.code == "provider_key_rejected":
-                    return Finding("rejected", status=answer.status)
-                return Finding("unreached", status=answer.status, why="Its error is withheld.")
-            body = await _body(answer)
-    except TimeoutError:
-        return Finding("unreached", why="The provider's answer took too long.")
-    except UpstreamError as error:
-        return Finding("unreached", why=str(error))
-    except CustodyError:
-        return Finding("rejected", why="The sealed key does not open.")
+    answer = await _ask(room, key, vault, how.dialect, how.suffix)
+    if isinstance(answer, Finding):
+        return answer
     if answer.status in (404, 405):
         return Finding("ok", status=answer.status, why="It lists no models.")
     if answer.status != 200:
         return Finding(
             "unreached", status=answer.status, why=f"The provider answered {answer.status}."
         )
-    return Finding("ok", _names(body, how), answer.status)
+    account = {
+        shown: answer.headers[header]
+        for shown, header in row.account_headers.items()
+        if header in answer.headers
+    }
+    for facts in row.facts:
+        account |= await _facts(room, key, vault, facts)
+    return Finding(
+        "ok",
+        _names(answer.body, how),
+        answer.status,
+        account=account,
+        limits=_limits(row, answer.headers),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def _ask(
+    room: Strongroom, key: ProviderKey, vault: OpenVault, dialect: str, suffix: str
+) -> _Answer | Finding:
+    """One GET with the key; a finding says why there is no answer."""
+    path, _, query = suffix.partition("?")
+    headers = {
+        **DIALECTS[dialect].default_headers,
+        "accept": "application/json",
+        "accept-encoding": "identity",
+    }
+    outbound = Outbound(dialect, "GET", path, query, tuple(headers.items()), b"")
+    rejections = provider_row(key.provider).rejections
+    try:
+        async with asyncio.timeout(_WHOLE_SECONDS):
+            reply = await room.send(outbound, key, vault, _LIMITS, rejections)
+            if isinstance(reply, Withheld):
+                if reply.code == "provider_key_rejected":
+                    return Finding("rejected", status=reply.status)
+                return Finding("unreached", status=reply.status, why="Its error is withheld.")
+            return _Answer(reply.status, dict(reply.headers), await _body(reply))
+    except TimeoutError:
+        return Finding("unreached", why="The provider's answer took too long.")
+    except UpstreamError as error:
+        return Finding("unreached", why=str(error))
+    except CustodyError:
+        return Finding("rejected", why="The sealed key does not open.")
+
+
+async def _facts(
+    room: Strongroom, key: ProviderKey, vault: OpenVault, facts: Facts
+) -> dict[str, Any]:
+    """What one further request tells; nothing if it fails, for the key is known to work."""
+    if facts.dialect not in key.endpoints:
+        return {}
+    answer = await _ask(room, key, vault, facts.dialect, facts.suffix)
+    if isinstance(answer, Finding) or answer.status != 200:
+        return {}
+    try:
+        document = msgspec.json.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    found = {shown: _at(document, path) for shown, path in facts.fields.items()}
+    return {shown: value for shown, value in found.items() if value is not None}
+
+
+def _at(value: Any, path: str) -> Any:
+    """The value at a dotted path; only short words, numbers and lists of words come out."""
+    for step in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    if isinstance(value, list):
+        return [str(item)[:128] for item in value[:20]]
+    if isinstance(value, str):
+        return value[:128]
+    return value if isinstance(value, bool | int | float) else None
+
+
+def _limits(row: Provider, headers: Mapping[str, str]) -> dict[str, str]:
+    """Limits that the probe's reply states in its headers."""
+    return {
+        name: value[:64]
+        for name, value in headers.items()
+        if name.startswith(row.limit_headers) and "reset" not in name and "remaining" not in name
+    }
 
 
 async def _body(reply: Reply) -> bytes:

@@ -17,7 +17,7 @@ from xairouter.errors import ManageError
 from xairouter.manage.desk import Actor, Change, Desk, change, require
 from xairouter.manage.fields import problems_of
 from xairouter.manage.owners import checked_name
-from xairouter.manage.probe import probe
+from xairouter.manage.probe import ADMIN_WARNING, probe
 from xairouter.providers.interface import DEFAULT_AUTH
 from xairouter.providers.table import CUSTOM, PROVIDERS, provider_row
 from xairouter.storage import provider_keys
@@ -104,6 +104,7 @@ async def add_provider_key(desk: Desk, actor: Actor, body: bytes, *, verify: boo
     checkup: Mapping[str, Any] = {"state": "unprobed"}
     if verify:
         key, checkup = await _checked(desk, actor, key)
+    checkup = _with_warnings(checkup, intake, provider)
     async with change(desk, actor, "provider_keys.create", key_id) as made:
         await provider_keys.add(made.connection, key)
         made.detail = {"provider": provider, "checkup": checkup.get("state")}
@@ -123,6 +124,13 @@ async def _checked(
         )
     discovered = found.models if found.models is not None else key.discovered
     return replace(key, discovered=discovered), found.view()
+
+
+def _with_warnings(checkup: Mapping[str, Any], intake: Intake, provider: str) -> Mapping[str, Any]:
+    """The check-up, with a word about a key that may more than it should."""
+    if not intake.has_mark(provider_row(provider).admin_marks):
+        return checkup
+    return {**checkup, "warnings": [*checkup.get("warnings", ()), ADMIN_WARNING]}
 
 
 def _keyless() -> set[str]:
@@ -260,6 +268,7 @@ async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, body: byte
         )
     fresh = replace(old, **_resealed(actor, old, intake, old.auth, old.endpoints))
     fresh, checkup = await _checked(desk, actor, fresh)
+    checkup = _with_warnings(checkup, intake, old.provider)
     async with change(desk, actor, "provider_keys.replace", key_id) as made:
         stored = await _stored(made, actor, key_id)
         if stored.revision != old.revision:

@@ -12,6 +12,9 @@ ANTHROPIC = Provider(
     },
     forward_headers=frozenset({"anthropic-dangerous-direct-browser-access"}),
     probe=Probe("anthropic_messages", "/v1/models?limit=1000"),
+    # docs: …/en/api/rate-limits, …/en/api/administration-api
+    account_headers={"organization": "anthropic-organization-id"},
+    admin_marks=("sk-ant-admin",),
     price_list="anthropic",
     keys_url="https://console.anthropic.com/settings/keys",
     usage_url="https://console.anthropic.com/usage",

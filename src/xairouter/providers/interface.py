@@ -37,6 +37,21 @@ class Probe:
     strip: str = ""
 
 
+LIMIT_HEADERS = ("x-ratelimit-limit-", "anthropic-ratelimit-")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A further request that costs nothing and tells of the key or its account.
+
+    ``fields`` maps what is shown → the dotted path in the reply (list positions as numbers).
+    """
+
+    dialect: str
+    suffix: str
+    fields: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One provider.
@@ -44,6 +59,9 @@ class Provider:
     ``endpoints`` maps dialect → base URL exactly as that dialect's official SDK takes it; empty
     where each customer has an address of their own. ``asks_usage`` – streams report usage only
     when asked (``stream_options``); False where they always do, or refuse the field.
+    ``facts`` are asked after the probe; ``account_headers`` maps what is shown → the probe's reply
+    header that says it; ``limit_headers`` are prefixes of reply headers that state limits.
+    ``admin_marks`` are the beginnings of keys that administer an account and should not be here.
     ``price_list`` names the provider in the price list. ``keys_url`` is where a user makes and
     revokes keys; ``docs`` is where the values come from.
     """
@@ -55,6 +73,10 @@ class Provider:
     auth: Mapping[str, str] = field(default_factory=dict)
     forward_headers: frozenset[str] = frozenset()
     probe: Probe | None = None
+    facts: tuple[Facts, ...] = ()
+    account_headers: Mapping[str, str] = field(default_factory=dict)
+    limit_headers: tuple[str, ...] = LIMIT_HEADERS
+    admin_marks: tuple[str, ...] = ()
     asks_usage: bool = True
     rejections: tuple[Rejection, ...] = (Rejection(401),)
     price_list: str | None = None

@@ -1,6 +1,6 @@
 """Moonshot AI (Kimi)."""
 
-from xairouter.providers.interface import BEARER, OPENAI_PROBE, Provider
+from xairouter.providers.interface import BEARER, OPENAI_PROBE, Facts, Provider
 
 MOONSHOT = Provider(
     name="moonshot",
@@ -12,6 +12,8 @@ MOONSHOT = Provider(
     },
     auth={"anthropic_messages": BEARER},
     probe=OPENAI_PROBE,
+    # docs: …/docs/api/misc
+    facts=(Facts("openai_chat", "/users/me/balance", {"balance": "data.available_balance"}),),
     price_list="moonshotai",
     keys_url="https://platform.moonshot.ai/console/api-keys",
     usage_url="https://platform.moonshot.ai/console/account",

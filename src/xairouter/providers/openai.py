@@ -13,6 +13,9 @@ OPENAI = Provider(
         "openai_embeddings",
     ),
     probe=OPENAI_PROBE,
+    # docs: …/api-reference/authentication, …/admin-api-keys
+    account_headers={"organization": "openai-organization", "project": "openai-project"},
+    admin_marks=("sk-admin-",),
     price_list="openai",
     keys_url="https://platform.openai.com/api-keys",
     usage_url="https://platform.openai.com/usage",

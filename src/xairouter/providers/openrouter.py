@@ -1,6 +1,6 @@
 """OpenRouter."""
 
-from xairouter.providers.interface import Probe, Provider, openai_compatible
+from xairouter.providers.interface import Facts, Probe, Provider, openai_compatible
 
 OPENROUTER = Provider(
     name="openrouter",
@@ -14,6 +14,20 @@ OPENROUTER = Provider(
     ),
     forward_headers=frozenset({"http-referer", "x-title"}),
     probe=Probe("openai_chat", "/models/user"),  # /models answers without a key
+    # docs: …/docs/api-reference/limits
+    facts=(
+        Facts(
+            "openai_chat",
+            "/key",
+            {
+                "key": "data.label",
+                "credit_limit": "data.limit",
+                "credit_left": "data.limit_remaining",
+                "used": "data.usage",
+                "free_tier": "data.is_free_tier",
+            },
+        ),
+    ),
     price_list="openrouter",
     keys_url="https://openrouter.ai/settings/keys",
     usage_url="https://openrouter.ai/activity",

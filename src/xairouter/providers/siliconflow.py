@@ -1,6 +1,6 @@
 """SiliconFlow."""
 
-from xairouter.providers.interface import OPENAI_PROBE, Provider, openai_compatible
+from xairouter.providers.interface import OPENAI_PROBE, Facts, Provider, openai_compatible
 
 SILICONFLOW = Provider(
     name="siliconflow",
@@ -12,6 +12,14 @@ SILICONFLOW = Provider(
         "openai_embeddings",
     ),
     probe=OPENAI_PROBE,
+    # docs: …/api-reference/userinfo/get-user-info
+    facts=(
+        Facts(
+            "openai_chat",
+            "/user/info",
+            {"account": "data.name", "balance": "data.totalBalance", "status": "data.status"},
+        ),
+    ),
     keys_url="https://cloud.siliconflow.com/account/ak",
     usage_url="https://cloud.siliconflow.com/bills",
     price_url="https://www.siliconflow.com/pricing",

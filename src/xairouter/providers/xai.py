@@ -1,6 +1,6 @@
 """xAI."""
 
-from xairouter.providers.interface import OPENAI_PROBE, Provider, openai_compatible
+from xairouter.providers.interface import OPENAI_PROBE, Facts, Provider, openai_compatible
 
 XAI = Provider(
     name="xai",
@@ -8,6 +8,20 @@ XAI = Provider(
     docs="https://docs.x.ai/docs/api-reference",
     endpoints=openai_compatible("https://api.x.ai/v1", "openai_responses"),
     probe=OPENAI_PROBE,
+    # docs: …/api-reference (GET /v1/api-key)
+    facts=(
+        Facts(
+            "openai_chat",
+            "/api-key",
+            {
+                "key": "name",
+                "team": "team_id",
+                "may": "acls",
+                "blocked": "api_key_blocked",
+                "disabled": "api_key_disabled",
+            },
+        ),
+    ),
     price_list="x-ai",
     keys_url="https://console.x.ai/",
     usage_url="https://console.x.ai/",

@@ -76,7 +76,8 @@ class StandIn:
 
     ``rejected`` lists secrets it answers with 401 and a quote of the key; ``required`` the only
     ones it accepts (empty: any, none too). ``failing`` maps a secret to the fault it always meets;
-    ``scripted``, if set, is what every call is answered.
+    ``scripted``, if set, is what every call is answered; ``documents`` maps the end of a path to
+    what a GET of it shows.
     """
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class StandIn:
         self.required: set[str] = set()
         self.failing: dict[str, str] = {}
         self.scripted: Reply | None = None
+        self.documents: dict[str, dict[str, Any]] = {}
         self.connections = 0
         self._stored: dict[str, tuple[str, dict[str, Any]]] = {}
         self._server: asyncio.Server | None = None
@@ -173,6 +175,8 @@ class StandIn:
             if path.startswith(prefix + "/"):
                 path = path.removeprefix(prefix)
                 break
+        if received.method == "GET" and path in self.documents:
+            return replies.whole(self.documents[path])
         if path in ("/models", "/models/user"):
             anthropic = "anthropic-version" in received.headers
             return replies.models_anthropic() if anthropic else replies.models_openai()

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.domain.accounts import DELETED, ApiKey
-from xairouter.domain.slots import Slot
+from xairouter.domain.slots import AUTOMATION, Slot
 from xairouter.storage.tables import api_keys, slots
 
 
@@ -91,6 +91,13 @@ async def find_slot(connection: AsyncConnection, look_up_id: bytes) -> Slot | No
     row = (
         await connection.execute(sa.select(slots).where(slots.c.look_up_id == look_up_id))
     ).first()
+    return _slot(row) if row else None
+
+
+async def find_grant(connection: AsyncConnection, owner_id: str) -> Slot | None:
+    """An owner's automation grant."""
+    query = sa.select(slots).where(slots.c.owner_id == owner_id, slots.c.purpose == AUTOMATION)
+    row = (await connection.execute(query)).first()
     return _slot(row) if row else None
 
 

@@ -1,0 +1,199 @@
+"""The check-up of a provider key, and keeping what it found fresh, at no cost in tokens."""
+
+import json
+
+import pytest
+
+from tests.rig import SECRET, Rig, start_rig
+from xairouter.manage.refresh import REFRESH_SECONDS
+from xairouter.standin.faults import Reply
+
+
+def _serve(rig: Rig, **documents: dict) -> None:
+    """Let the stand-in answer GETs by the end of their path."""
+    rig.standin.documents = {f"/{name.replace('__', '/')}": doc for name, doc in documents.items()}
+
+
+async def _add(rig: Rig, provider: str, secret: str = SECRET, **fields) -> dict:
+    answer = await rig.ask(
+        "POST",
+        "/api/v1/provider-keys",
+        {
+            "name": provider,
+            "provider": provider,
+            "secret": secret,
+            "endpoints": rig.endpoints("openai_chat"),
+            **fields,
+        },
+    )
+    assert answer.status == 201, answer.body
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "document", "expected"),
+    [
+        (
+            "openrouter",
+            "key",
+            {
+                "data": {
+                    "label": "sk-or-…abc",
+                    "limit": 10,
+                    "limit_remaining": 7.5,
+                    "usage": 2.5,
+                    "is_free_tier": False,
+                }
+            },
+            {
+                "key": "sk-or-…abc",
+                "credit_limit": 10,
+                "credit_left": 7.5,
+                "used": 2.5,
+                "free_tier": False,
+            },
+        ),
+        (
+            "deepseek",
+            "user__balance",
+            {"is_available": True, "balance_infos": [{"currency": "USD", "total_balance": "4.20"}]},
+            {"balance": "4.20", "currency": "USD", "usable": True},
+        ),
+        (
+            "moonshot",
+            "users__me__balance",
+            {"data": {"available_balance": 49.5}},
+            {"balance": 49.5},
+        ),
+        (
+            "siliconflow",
+            "user__info",
+            {"data": {"name": "me", "totalBalance": "8", "status": "normal"}},
+            {"account": "me", "balance": "8", "status": "normal"},
+        ),
+        (
+            "xai",
+            "api-key",
+            {"name": "ci", "team_id": "t1", "acls": ["api-key:model:*"], "api_key_blocked": False},
+            {"key": "ci", "team": "t1", "may": ["api-key:model:*"], "blocked": False},
+        ),
+    ],
+)
+async def test_what_a_provider_tells_of_the_account_is_shown(
+    rig: Rig, provider: str, path: str, document: dict, expected: dict
+):
+    _serve(rig, **{path: document})
+    checkup = (await _add(rig, provider))["checkup"]
+    assert checkup["state"] == "ok"
+    assert checkup["account"] == expected
+    assert checkup["models_found"] == 3
+    assert {request.method for request in rig.standin.requests} == {"GET"}
+
+
+async def test_whose_key_it_is_and_its_limits_come_from_reply_headers(rig: Rig):
+    rig.standin.scripted = Reply(
+        200,
+        (
+            ("content-type", "application/json"),
+            ("openai-organization", "org-acme"),
+            ("openai-project", "proj_blue"),
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-limit-tokens", "30000"),
+            ("x-ratelimit-remaining-requests", "499"),
+        ),
+        json.dumps({"data": [{"id": "gpt-4o"}]}).encode(),
+    )
+    checkup = (await _add(rig, "openai"))["checkup"]
+    assert checkup["account"] == {"organization": "org-acme", "project": "proj_blue"}
+    assert checkup["limits"] == {
+        "x-ratelimit-limit-requests": "500",
+        "x-ratelimit-limit-tokens": "30000",
+    }
+
+
+@pytest.mark.parametrize(
+    ("provider", "secret", "warned"),
+    [
+        ("openai", "sk-admin-0123456789abcdefgh", True),
+        ("openai", "sk-proj-0123456789abcdefgh", False),
+        ("anthropic", "sk-ant-admin01-0123456789abcd", True),
+    ],
+)
+async def test_an_administration_key_is_named_as_such(rig: Rig, provider, secret, warned):
+    dialect = "anthropic_messages" if provider == "anthropic" else "openai_chat"
+    made = await _add(rig, provider, secret, endpoints=rig.endpoints(dialect))
+    assert bool(made["checkup"]["warnings"]) is warned
+    assert secret not in json.dumps(made)
+
+
+async def test_a_fact_that_is_not_told_spoils_nothing(rig: Rig):
+    rig.standin.documents = {}
+    checkup = (await _add(rig, "openrouter"))["checkup"]
+    assert (checkup["state"], checkup["account"]) == ("ok", {})
+
+
+async def test_an_openai_key_and_an_anthropic_key_need_no_routing(rig: Rig):
+    openai, anthropic = "sk-oai-0123456789abcdefgh", "sk-ant-0123456789abcdefgh"
+    _serve(rig, models={"data": [{"id": "gpt-4o"}]})
+    await _add(rig, "openai", openai)
+    _serve(rig, models={"data": [{"id": "claude-sonnet-4-5"}]})
+    await _add(
+        rig, "anthropic", anthropic, endpoints=rig.endpoints("anthropic_messages", "openai_chat")
+    )
+    rig.standin.documents = {}
+    for model, secret in (("gpt-4o", openai), ("claude-sonnet-4-5", anthropic)):
+        assert (await rig.chat(model)).status == 200
+        assert rig.standin.requests[-1].secret == secret
+    names = [m["id"] for m in (await rig.ask("GET", "/v1/models")).json()["data"]]
+    assert names == ["claude-sonnet-4-5", "gpt-4o"]
+
+
+async def test_models_are_refreshed_while_the_vault_is_open(rig: Rig):
+    refresher, clock = rig.house.refresher, {"now": 0.0}
+    refresher._seconds = lambda: clock["now"]
+    key = await _add(rig, "openai")
+    assert (await rig.ask("GET", "/api/v1/me")).status == 200
+    assert await refresher.refresh() == 0, "nothing is due yet"
+    _serve(rig, models={"data": [{"id": "gpt-new"}]})
+    clock["now"] += REFRESH_SECONDS
+    assert (await rig.ask("GET", "/api/v1/me")).status == 200, "which opens the vault"
+    assert await refresher.refresh() == 1
+    assert await refresher.refresh() == 0
+    shown = (await rig.ask("GET", f"/api/v1/provider-keys/{key['id']}")).json()
+    assert shown["discovered_models"] == ["gpt-new"]
+    rig.standin.documents = {}
+    rig.standin.rejected.add(SECRET)
+    clock["now"] += REFRESH_SECONDS
+    assert await refresher.refresh() == 1
+    shown = (await rig.ask("GET", f"/api/v1/provider-keys/{key['id']}")).json()
+    assert shown["health"]["state"] == "rejected"
+    newest = (await rig.ask("GET", "/api/v1/operations")).json()["items"][0]
+    assert (newest["actor"], newest["verb"]) == ("refresh", "provider_keys.refresh")
+
+
+async def test_a_closed_vault_is_refreshed_only_under_a_grant(tmp_path):
+    rig = await start_rig(tmp_path, automation_secret="automation-" + "x" * 32)
+    try:
+        refresher, clock = rig.house.refresher, {"now": 0.0}
+        refresher._seconds = lambda: clock["now"]
+        await _add(rig, "openai")
+        assert (await rig.ask("GET", "/api/v1/me")).status == 200
+        await refresher.refresh()
+        clock["now"] += REFRESH_SECONDS
+        rig.house.room.forget_owner(rig.owner_id)
+        assert await refresher.refresh() == 0
+        assert (await rig.ask("POST", "/api/v1/vault/grants")).status == 201
+        rig.house.room.forget_owner(rig.owner_id)
+        assert await refresher.refresh() == 1
+        assert rig.house.room.at_hand(rig.owner_id) is None, "unattended work leaves nothing open"
+    finally:
+        await rig.stop()
+
+
+async def test_unattended_work_makes_a_vault_no_younger(rig: Rig):
+    assert (await rig.ask("GET", "/api/v1/me")).status == 200
+    room = rig.house.room
+    [entry] = room._open.values()
+    before = (entry.used_at, entry.opened_at)
+    assert room.at_hand(rig.owner_id) is entry.vault
+    assert (entry.used_at, entry.opened_at) == before
