@@ -17,6 +17,7 @@ from xairouter.api.asking import every_body_is_json
 from xairouter.api.problems import install
 from xairouter.api.routes import router
 from xairouter.clock import fresh_id
+from xairouter.console.pages import console_app
 from xairouter.custody.derive import self_test
 from xairouter.custody.room import Strongroom
 from xairouter.custody.witness import Witness
@@ -34,6 +35,7 @@ from xairouter.ledger.drain import Drain
 from xairouter.ledger.journal import Journal
 from xairouter.manage import expire
 from xairouter.manage.desk import Desk
+from xairouter.manage.links import SETUP, make_link
 from xairouter.manage.owners import list_owners
 from xairouter.manage.refresh import Refresher
 from xairouter.observe import Metrics, log
@@ -141,17 +143,24 @@ class House:
         management.state.identifier = identifier
         management.state.client_address = partial(client_address, trusted=trusted)
         budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)
+        mounted: dict[str, Any] = {
+            "/api/": every_body_is_json(management, settings.body_idle_seconds),
+            "/console/": console_app(self.desk, self._public_url),
+        }
         return Gateway(
-            parts,
-            budget,
-            every_body_is_json(management, settings.body_idle_seconds),
-            ready=self.ready,
-            metrics_token=settings.metrics_token,
+            parts, budget, mounted, ready=self.ready, metrics_token=settings.metrics_token
         )
 
-    async def has_owners(self) -> bool:
-        """Whether anybody could call yet."""
-        return bool(await list_owners(self.database))
+    def _public_url(self, request: Any) -> str:
+        """The address under which the asking browser reaches the router."""
+        return self.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+
+    async def first_link(self) -> str | None:
+        """Where nobody is an owner yet: the token of a link that makes the first one."""
+        if await list_owners(self.database):
+            return None
+        _, token = await make_link(self.database, SETUP)
+        return token
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether calls can be served, and in what state the parts are."""
@@ -263,15 +272,15 @@ def make_server(
     return _Server(config, drain), bound
 
 
-async def serve(settings: Settings, listening: Callable[[str, int, bool], None]) -> None:
-    """Run the router until a signal ends it; ``listening`` is told the address, the port, and
-    whether there is an owner yet."""
+async def serve(settings: Settings, listening: Callable[[str, int, str | None], None]) -> None:
+    """Run the router until a signal ends it; ``listening`` is told the address, the port, and,
+    where there is no owner yet, the token of the link that makes the first one."""
     house = House(settings)
     await house.start()
     try:
         server, bound = make_server(house, partial(house.running.drain, settings.drain_seconds))
         port = int(bound.getsockname()[1])
-        listening(settings.host, port, await house.has_owners())
+        listening(settings.host, port, await house.first_link())
         log.info("listening", host=settings.host, port=port, pid=os.getpid())
         await server.serve(sockets=[bound])
     finally:

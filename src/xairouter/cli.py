@@ -68,14 +68,15 @@ def serve(
 
     from xairouter.app import serve as run_server
 
-    def listening(at: str, on: int, has_owners: bool) -> None:
+    def listening(at: str, on: int, token: str | None) -> None:
         shown = f"[{at}]" if ":" in at else at
-        _out.print(f"XAI Router {__version__} listens on http://{shown}:{on}", markup=False)
-        if not has_owners:
-            _out.print(
-                "There is no owner yet; in another terminal: xairouter owner create NAME",
-                markup=False,
+        print(f"XAI Router {__version__} listens on http://{shown}:{on}")
+        if token is not None:
+            base = chosen.public_url.rstrip("/") or f"http://{shown}:{on}"
+            print(
+                f"Create the first owner here, once, within 24 hours: {base}/console/setup/{token}"
             )
+        sys.stdout.flush()
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -169,14 +170,53 @@ async def _with_database(data_dir: Path | None, work: Any) -> Any:
         await database.close()
 
 
+def _link_url(chosen: settings.Settings, token: str) -> str:
+    base = chosen.public_url.rstrip("/") or f"http://{chosen.host}:{chosen.port}"
+    return f"{base}/console/setup/{token}"
+
+
+@app.command("setup-link")
+def setup_link(data_dir: DataDir = None) -> None:
+    """Print the one-time link that creates the first owner; the one before stops working."""
+    from xairouter.manage.links import SETUP, make_link
+
+    async def make(database: Any, chosen: settings.Settings) -> str:
+        _, token = await make_link(database, SETUP)
+        return _link_url(chosen, token)
+
+    print(_run(_with_database(data_dir, make)))
+
+
+def _invite(name: str, email: str | None, as_json: bool, data_dir: Path | None) -> None:
+    from xairouter.manage.links import INVITE, make_link
+
+    async def make(database: Any, chosen: settings.Settings) -> dict[str, str]:
+        link, token = await make_link(database, INVITE, name, email)
+        return {"account_id": link.account_id, "link": _link_url(chosen, token)}
+
+    shown = _run(_with_database(data_dir, make))
+    if as_json:
+        print(json.dumps(shown))
+        return
+    for label, value in shown.items():
+        print(f"{label:14} {value}")
+
+
 @owner_app.command("create")
 def owner_create(
     name: str,
     email: Annotated[str | None, typer.Option(help="Where the owner can be reached.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    invite: Annotated[
+        bool, typer.Option("--invite", help="Print a one-time link instead of the secrets.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Create an owner; prints its first XAI API key and its recovery code, once."""
+    """Create an owner; prints its first XAI API key and its recovery code, once. With --invite,
+    prints a link (24 hours) at which the owner alone sees them."""
+    if invite:
+        _invite(name, email, as_json, data_dir)
+        return
     from xairouter.custody.witness import Witness
     from xairouter.manage.owners import create_owner
 

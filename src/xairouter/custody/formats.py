@@ -72,6 +72,11 @@ def look_up_id(secret: str) -> bytes:
     return blake2b(secret.encode(), digest_size=32, person=b"xai-lookup-v1").digest()
 
 
+def link_hash(token: str) -> bytes:
+    """BLAKE2b-256 of a one-time link's token: the only trace of it in the database."""
+    return blake2b(token.encode(), digest_size=32, person=b"xai-link-v1").digest()
+
+
 def new_link_token() -> str:
     """256 bits for a one-time link, URL-safe."""
     return secrets.token_urlsafe(32)

@@ -1,7 +1,7 @@
-"""The way of a request: health and data plane here, everything else to the mounted application."""
+"""The way of a request: health and data plane here, the rest to the applications beside it."""
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ class Gateway:
         self,
         parts: Parts,
         budget: BodyBudget,
-        management: App,
+        mounted: Mapping[str, App],
         *,
         ready: Ready,
         metrics_token: str,
@@ -38,7 +38,7 @@ class Gateway:
         self._identifier: Identifier = parts.identifier
         self._metrics: Metrics = parts.metrics
         self._budget = budget
-        self._management = management
+        self._mounted = mounted
         self._ready = ready
         self._metrics_token = metrics_token
 
@@ -46,9 +46,10 @@ class Gateway:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        if path.startswith("/api/"):
-            await self._management(scope, receive, _marked(send))
-            return
+        for prefix, app in self._mounted.items():
+            if path.startswith(prefix):
+                await app(scope, receive, _marked(send))
+                return
         talk = Talk(scope, receive, send, fresh_id("call"), self._budget)
         if b"upgrade" in talk.headers and talk.header(b"upgrade").lower() == "websocket":
             dialect = asking_dialect(path, talk.headers)

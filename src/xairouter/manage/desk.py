@@ -132,7 +132,8 @@ async def log_operation(
 async def write_operation(
     connection: AsyncConnection, *, owner_id: str, actor: str, verb: str, **values: object
 ) -> None:
-    """One row of the operation log; ``actor`` is key, operator, recovery or expiry."""
+    """One row of the operation log; ``actor`` is key, operator, link, recovery, refresh or
+    expiry."""
     detail = values.pop("detail", None)
     row: dict[str, object] = {
         "id": fresh_id("op"),

@@ -43,27 +43,44 @@ async def create_owner(
     seen_by_operator: bool,
 ) -> Secrets:
     """A new owner with its vault, its first key (scope ``manage``) and its recovery code."""
-    name = checked_name(name)
-    account_id = fresh_id("acc")
-    account = Account(account_id, account_id, None, name, email, ACTIVE, True, now_ms())
-    vault = new_vault(account_id)
     async with database.write() as connection:
-        for other in await owners.list_owners(connection):
-            if other.name == name:
-                raise ManageError("conflict", f"There is an owner called “{name}” already.")
-        await owners.add_owner(connection, account, seen_by_operator=seen_by_operator)
-        key, api_key = await add_key(connection, vault, account, OWNER_KEY_NAME, MANAGE)
-        code = await add_recovery_code(connection, vault, account)
-        await changes.announce(connection, account_id, "owner.create", account_id)
-        await write_operation(
+        made, vault = await store_owner(
             connection,
-            owner_id=account_id,
-            actor="operator",
-            verb="owner.create",
-            target_id=account_id,
+            fresh_id("acc"),
+            checked_name(name),
+            email,
+            seen_by_operator=seen_by_operator,
         )
     witness.note(vault)
-    return Secrets(account, key, api_key, code)
+    return made
+
+
+async def store_owner(
+    connection: AsyncConnection,
+    account_id: str,
+    name: str,
+    email: str | None,
+    *,
+    seen_by_operator: bool,
+) -> tuple[Secrets, OpenVault]:
+    """The same in the caller's transaction; the caller notes the vault with the witness."""
+    account = Account(account_id, account_id, None, name, email, ACTIVE, True, now_ms())
+    vault = new_vault(account_id)
+    for other in await owners.list_owners(connection):
+        if other.name == name:
+            raise ManageError("conflict", f"There is an owner called “{name}” already.")
+    await owners.add_owner(connection, account, seen_by_operator=seen_by_operator)
+    key, api_key = await add_key(connection, vault, account, OWNER_KEY_NAME, MANAGE)
+    code = await add_recovery_code(connection, vault, account)
+    await changes.announce(connection, account_id, "owner.create", account_id)
+    await write_operation(
+        connection,
+        owner_id=account_id,
+        actor="operator" if seen_by_operator else "link",
+        verb="owner.create",
+        target_id=account_id,
+    )
+    return Secrets(account, key, api_key, code), vault
 
 
 def checked_name(name: object) -> str:

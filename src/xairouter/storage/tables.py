@@ -258,3 +258,15 @@ provider_objects = Table(
     Column("dialect", String(32), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
 )
+
+# A link's token is known by its hash only; the row goes when the link is used.
+one_time_links = Table(
+    "one_time_links",
+    metadata,
+    Column("token_hash", LargeBinary(32), primary_key=True),
+    Column("purpose", String(16), nullable=False),
+    Column("account_id", String(40), nullable=False),
+    Column("name", String(128)),
+    Column("email", String(320)),
+    Column("expires_at_ms", BigInteger, nullable=False),
+)
