@@ -156,6 +156,27 @@ def demo_provider(
         return
 
 
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Port of the router; 0: any free one.")] = 8080,
+    once: Annotated[bool, typer.Option("--once", help="End after the calls.")] = False,
+) -> None:
+    """Try the whole product in one process, with no provider account and no network."""
+    from xairouter.demo import run
+    from xairouter.observe import configure_logs
+
+    configure_logs("warning")
+
+    def say(line: str) -> None:
+        print(line)
+        sys.stdout.flush()
+
+    try:
+        _run(run(port, say, once=once))
+    except KeyboardInterrupt:
+        print("The demo is over; nothing of it was kept.")
+
+
 async def _with_database(data_dir: Path | None, work: Any) -> Any:
     """Run ``work(database, settings)`` beside a running router or without one."""
     from xairouter.storage.database import Database

@@ -108,7 +108,8 @@ async def test_the_quick_start_s_commands_work_as_they_stand(rig: Rig):
     outputs = [await _curl(rig, block) for block in blocks]
     assert "discovered_models" in outputs[0]
     assert outputs[1].count("You said: Hello") == 3
-    await rig.records(expect=3)
+    assert (await rig.chat("fault-429")).status == 429, "faults can be tried, as the page says"
+    await rig.records(expect=4)
 
 
 @needs_curl

@@ -123,3 +123,34 @@ async def test_core_dumps_are_off_and_the_data_directory_is_private(tmp_path: Pa
     assert [line.split()[4] for line in limits.splitlines() if "core file" in line] == ["0"]
     assert data_dir.stat().st_mode & 0o077 == 0
     await router.terminate()
+
+
+def test_the_demo_runs_to_its_end_and_keeps_nothing(tmp_path: Path):
+    done = run_command("demo", "--port", "0", "--once", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("was served") == 3
+    assert done.stdout.count("completed") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path):
+    import os
+    import signal
+
+    from tests.system.process import COMMAND
+
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "demo",
+        "--port",
+        "0",
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    while b"Ctrl-C" not in (line := await asyncio.wait_for(process.stdout.readline(), 30)):
+        assert line, "the demo ended by itself"
+    process.send_signal(signal.SIGINT)
+    await asyncio.wait_for(process.stdout.read(), 20)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert list(tmp_path.iterdir()) == []
