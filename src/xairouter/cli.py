@@ -171,10 +171,7 @@ def demo(
         print(line)
         sys.stdout.flush()
 
-    try:
-        _run(run(port, say, once=once))
-    except KeyboardInterrupt:
-        print("The demo is over; nothing of it was kept.")
+    _run(run(port, say, once=once))
 
 
 async def _with_database(data_dir: Path | None, work: Any) -> Any:

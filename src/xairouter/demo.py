@@ -57,10 +57,11 @@ CALLS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A running demo: where it is and the key that opens it."""
+    """A running demo: where it is, the key that opens it, and the server, which a signal ends."""
 
     url: str
     api_key: str
+    serving: asyncio.Task[None]
 
 
 async def start(stack: AsyncExitStack, port: int, say: Say) -> Demo:
@@ -91,7 +92,7 @@ async def start(stack: AsyncExitStack, port: int, say: Say) -> Demo:
         house.database, house.room.witness, "demo", None, seen_by_operator=True
     )
     say(f"Owner “demo” has the XAI API key {owner.api_key}")
-    demo = Demo(demo_url, owner.api_key)
+    demo = Demo(demo_url, owner.api_key, serving)
     await _try_out(demo, standin_port, say)
     await house.drain.drain()
     return demo
@@ -153,4 +154,5 @@ async def run(port: int, say: Say, *, once: bool) -> None:
         say("A model named fault-429, fault-reset-after … shows what happens when things go wrong.")
         if not once:
             say("Ctrl-C ends the demo and forgets everything.")
-            await asyncio.Event().wait()
+            await demo.serving
+            say("The demo is over; nothing of it was kept.")
