@@ -18,6 +18,7 @@ from xairouter.api.problems import install
 from xairouter.api.routes import router
 from xairouter.clock import fresh_id
 from xairouter.console.pages import console_app
+from xairouter.console.visit import Visits
 from xairouter.custody.derive import self_test
 from xairouter.custody.room import Strongroom
 from xairouter.custody.witness import Witness
@@ -125,6 +126,7 @@ class House:
         trusted = tuple(
             ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies
         )
+        find_address = partial(client_address, trusted=trusted)
         parts = Parts(
             identifier=identifier,
             directory=self.directory,
@@ -141,11 +143,12 @@ class House:
         management = management_app()
         management.state.desk = self.desk
         management.state.identifier = identifier
-        management.state.client_address = partial(client_address, trusted=trusted)
+        management.state.client_address = find_address
         budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)
+        visits = Visits(self.desk, identifier, self._public_url, find_address)
         mounted: dict[str, Any] = {
             "/api/": every_body_is_json(management, settings.body_idle_seconds),
-            "/console/": console_app(self.desk, self._public_url),
+            "/console/": console_app(visits),
         }
         return Gateway(
             parts, budget, mounted, ready=self.ready, metrics_token=settings.metrics_token

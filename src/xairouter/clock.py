@@ -37,6 +37,14 @@ def fresh_id(prefix: str) -> str:
     return format_id(prefix, now_ms(), secrets.randbits(80))
 
 
+def made_at_ms(identifier: str) -> int:
+    """When an id was made, read back from the id itself."""
+    value = 0
+    for digit in identifier.rpartition("_")[2]:
+        value = value << 5 | _CROCKFORD.index(digit)
+    return value >> 80
+
+
 def rfc3339(at_ms: int) -> str:
     """Milliseconds since 1970 as an RFC 3339 instant in UTC, such as ``2026-11-23T06:26:09.123Z``."""
     text = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -19,7 +19,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path):
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     allowed = re.compile(
-        r"xairouter/[\w/]+\.py|xairouter/console/(templates/\w+\.html|static/\w+\.(css|js))|xairouter-[\w.]+\.dist-info/[\w./]+"
+        r"xairouter/[\w/]+\.py|xairouter/console/(templates/\w+\.html|static/\w+\.(css|js|svg))|xairouter-[\w.]+\.dist-info/[\w./]+"
     )
     assert not [name for name in names if not allowed.fullmatch(name)]
     sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}

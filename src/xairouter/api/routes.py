@@ -299,10 +299,11 @@ async def add_provider_key(
     request: Request, desk: TheDesk, actor: TheActor, body: RawBody, verify: bool = True
 ) -> Json:
     """Seal and store a provider key; its provider is asked first unless ``verify=false``."""
+    intake = read_body(body)
     added = await retried(
         request,
         actor,
-        lambda a: provider_keys.add_provider_key(desk, a, body, verify=verify),
+        lambda a: provider_keys.add_provider_key(desk, a, intake, verify=verify),
     )
     return provider_key_view(added.key, added.checkup)
 

@@ -11,14 +11,14 @@ class Snippet:
     text: str
 
 
-ADD_A_KEY = """curl {url}/api/v1/provider-keys -H "Authorization: Bearer {key}" \\
-  -d '{{"name": "openai", "provider": "openai", "secret": "YOUR-OPENAI-KEY"}}'"""
+DEMO_MODEL = "gpt-4o-mini"
+"""What the lines name where nothing is known yet."""
 
 SNIPPETS: tuple[Snippet, ...] = (
     Snippet(
         "curl",
         """curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" \\
-  -d '{{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": "Hello"}}]}}'""",
+  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'""",
     ),
     Snippet(
         "openai (Python)",
@@ -60,11 +60,11 @@ gemini""",
     Snippet(
         "LangChain",
         """from langchain_openai import ChatOpenAI
-model = ChatOpenAI(base_url="{url}/v1", api_key="{key}", model="gpt-4o-mini")""",
+model = ChatOpenAI(base_url="{url}/v1", api_key="{key}", model="{model}")""",
     ),
 )
 
 
-def filled(url: str, key: str) -> list[Snippet]:
-    """The snippets with an address and a key in place."""
-    return [Snippet(one.title, one.text.format(url=url, key=key)) for one in SNIPPETS]
+def filled(url: str, key: str, model: str = DEMO_MODEL) -> list[Snippet]:
+    """The snippets with an address, a key and a model in place."""
+    return [Snippet(one.title, one.text.format(url=url, key=key, model=model)) for one in SNIPPETS]

@@ -7,6 +7,7 @@ secret. The secret lives in an ``Intake`` until it is sealed.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -67,7 +68,7 @@ class Intake(Unshown):
 
 
 def read_body(body: bytes) -> Intake:
-    """Parse a management body that may carry a secret.
+    """Parse a management body that may carry a ``secret``.
 
     Raises ManageError ``invalid_field`` with words of ours only: never the parser's, which may
     quote its input.
@@ -79,14 +80,24 @@ def read_body(body: bytes) -> Intake:
         parsed = None
     if not isinstance(parsed, dict):
         raise ManageError("invalid_field", "The body must be a JSON object.", {"body": "not JSON"})
-    secret = parsed.pop("secret", None)
+    return _taken_in(parsed)
+
+
+def read_form(body: bytes) -> Intake:
+    """Parse an HTML form that may carry a ``secret``; its fields are strings, the last one counts."""
+    pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    return _taken_in(dict(pairs))
+
+
+def _taken_in(fields: dict[str, object]) -> Intake:
+    secret = fields.pop("secret", None)
     if secret is not None and not (isinstance(secret, str) and _SECRET.match(secret)):
         raise ManageError(
             "invalid_field",
             "The field `secret` must be a string of visible ASCII characters.",
             {"secret": "must be visible ASCII without spaces"},
         )
-    return Intake(parsed, secret)
+    return Intake(fields, secret)
 
 
 def reseal(vault: OpenVault, onto: OpenVault, row: ProviderKey) -> Sealed:

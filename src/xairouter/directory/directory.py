@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from xairouter.domain.slots import API_KEY, Slot
+from xairouter.domain.slots import API_KEY, SESSION, Slot
 from xairouter.errors import StorageError
 from xairouter.observe import log
 from xairouter.policy.interface import Binding, Caller, OwnerView
@@ -76,7 +76,7 @@ class Directory:
     async def _load(self, look_up_id: bytes) -> Known | None:
         async with self._database.read() as connection:
             slot = await keys.find_slot(connection, look_up_id)
-            if slot is None or slot.purpose != API_KEY:
+            if slot is None or slot.purpose not in (API_KEY, SESSION):
                 return None
             generation = self._generation.get(slot.owner_id, 0)
             key = await keys.get_key(connection, slot.owner_id, slot.key_id)

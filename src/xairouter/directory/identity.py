@@ -13,6 +13,7 @@ from xairouter.custody.room import Strongroom
 from xairouter.custody.vault import OpenVault
 from xairouter.directory.directory import Directory
 from xairouter.domain.calls import Refusal
+from xairouter.domain.slots import API_KEY, SESSION
 from xairouter.errors import CustodyError, StorageError
 from xairouter.policy.decide import admit
 from xairouter.policy.interface import Caller, OwnerView
@@ -42,18 +43,30 @@ class Identifier:
         presented = presented_key(headers, query)
         if isinstance(presented, Refusal):
             return presented
-        handle = look_up_id(presented)
+        return await self._open(presented, API_KEY)
+
+    async def resolve_session(self, token: str) -> Identity | Refusal:
+        """The identity behind a console session's cookie; no such token opens the data plane."""
+        return await self._open(token, SESSION)
+
+    async def _open(self, secret: str, purpose: str) -> Identity | Refusal:
+        """Look up, admit, and open the secret's own slot."""
+        handle = look_up_id(secret)
         try:
             known = await self._directory.resolve(handle)
-            if known is None:
+            if known is None or known.slot.purpose != purpose:
                 self._room.forget(handle)
                 return _INVALID
-            refusal = admit(known.caller, now_ms())
+            now = now_ms()
+            refusal = admit(known.caller, now)
             if refusal is not None:
                 return refusal
+            ends = known.slot.expires_at_ms
+            if purpose == SESSION and ends is not None and ends <= now:
+                return _INVALID
             view = await self._directory.owner(known.slot.owner_id)
             idle = view.settings.vault_idle_seconds
-            vault = self._room.enter(known.slot, presented, idle_seconds=idle)
+            vault = self._room.enter(known.slot, secret, idle_seconds=idle)
         except StorageError:
             return Refusal("storage_unavailable", "The database cannot be used now.", retry_after=1)
         except CustodyError:

@@ -62,6 +62,8 @@ PERMISSIONS: Mapping[str, Permission] = {
         Permission("vault.grant", _OWNER_ONLY),
         Permission("vault.drop_slot", _OWNER_ONLY),
         Permission("panic", _MANAGING),
+        Permission("session.open", _ALL_SELF, call_scope=True),
+        Permission("session.close", _ALL_SELF, call_scope=True),
     )
 }
 

@@ -58,14 +58,13 @@ class Added:
     checkup: Mapping[str, Any]
 
 
-async def add_provider_key(desk: Desk, actor: Actor, body: bytes, *, verify: bool) -> Added:
+async def add_provider_key(desk: Desk, actor: Actor, intake: Intake, *, verify: bool) -> Added:
     """Seal and store a provider key; with ``verify`` its provider is asked first.
 
     A rejected key is refused (``provider_key_rejected``); one whose provider cannot be reached is
     stored, and its check-up says ``unreached``.
     """
     require(actor, "provider_keys.create")
-    intake = read_body(body)
     wanted = _validated(_NewProviderKey, intake)
     provider, endpoints = _where(desk, wanted.provider, wanted.endpoints)
     if not intake.has_secret:

@@ -7,3 +7,12 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     button.textContent = "Copied";
   });
 }
+
+// Live rows: fetched every two seconds while the page is looked at. Without script there is a link.
+for (const rows of document.querySelectorAll("[data-live]")) {
+  setInterval(async () => {
+    if (document.hidden) return;
+    const answer = await fetch(rows.dataset.live, { redirect: "error" }).catch(() => null);
+    if (answer && answer.ok) rows.innerHTML = await answer.text();
+  }, 2000);
+}
