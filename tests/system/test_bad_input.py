@@ -471,3 +471,30 @@ async def test_hostile_credentials_are_401_or_400_and_nothing_else(ready: Rig, c
     )
     assert reply.startswith((b"HTTP/1.1 401", b"HTTP/1.1 400")), reply[:80]
     assert ready.standin.requests == []
+
+
+@pytest.mark.parametrize("name", ["stream_options", "model", "max_tokens"])
+async def test_a_governed_field_of_absurd_size_is_refused(ready: Rig, name: str):
+    body = {**CHAT, name: {"x": ["y"] * 40_000}}
+    answer = await ready.ask("POST", "/v1/chat/completions", body)
+    assert (answer.status, answer.code) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (
+            {"requests": [{"model": "models/m", "content": {"parts": [{"text": "x" * 200_000}]}}]},
+            200,
+        ),
+        ({"requests": [{"model": "models/other"}]}, 400),
+        ({"requests": "x"}, 400),
+        ({"model": "models/other", "content": {}}, 400),
+        ({"model": "models/m", "content": {}}, 200),
+        ({"generationConfig": {"maxOutputTokens": 5}, "generation_config": {}}, 400),
+        ({"generationConfig": {"maxOutputTokens": 5, "max_output_tokens": 6}}, 400),
+    ],
+)
+async def test_a_gemini_body_agrees_with_its_path(ready: Rig, body: dict, status: int):
+    answer = await ready.ask("POST", "/v1beta/models/m:batchEmbedContents", body)
+    assert answer.status == status, answer.body

@@ -95,6 +95,8 @@ BAD = {
     "level zero": ({"level": 0}, "invalid_field"),
     "weight is a word": ({"weight": "heavy"}, "invalid_field"),
     "empty model name": ({"models": [""]}, "invalid_field"),
+    "too many patterns": ({"models": [f"m{n}-*" for n in range(51)]}, "invalid_field"),
+    "too many models": ({"models": [f"m{n}" for n in range(2001)]}, "invalid_field"),
 }
 
 

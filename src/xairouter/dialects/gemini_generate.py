@@ -6,7 +6,7 @@ body repeats the model, it must be the path's. Source: ai.google.dev/api/generat
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,12 +35,23 @@ class _Document(msgspec.Struct):
     error: Any = None
 
 
+class _Named(msgspec.Struct):
+    """A part of a body that names the model again."""
+
+    model: Any = None
+
+
+_TYPES: Mapping[str, Any] = {
+    "requests": list[_Named] | None,
+    "generateContentRequest": _Named | None,
+    "generate_content_request": _Named | None,
+}
 _DOCUMENT = msgspec.json.Decoder(_Document)
 
 
 def peek(match: Match, body: bytes) -> Peek | Refusal:
     """Model from the path, streaming from the verb, declared output from the configuration."""
-    read = read_object(body, _GOVERNED)
+    read = read_object(body, _GOVERNED, _TYPES)
     if isinstance(read, Refusal):
         return read
     fields, _ = read
@@ -85,7 +96,7 @@ def _config(fields: Fields) -> dict[str, object] | Refusal:
 
 def _named_models(fields: Fields) -> Iterator[object]:
     """Every model that the body names besides the path: its own, and those of its parts."""
-    holders: list[object] = [{"model": fields["model"][0]}] if "model" in fields else []
+    holders: list[object] = [_Named(fields["model"][0])] if "model" in fields else []
     requests = fields.get("requests", (None,))[0]
     if isinstance(requests, list):
         holders += requests
@@ -93,8 +104,8 @@ def _named_models(fields: Fields) -> Iterator[object]:
         if name in fields:
             holders.append(fields[name][0])
     for holder in holders:
-        if isinstance(holder, dict) and holder.get("model") is not None:
-            yield holder["model"]
+        if isinstance(holder, _Named) and holder.model is not None:
+            yield holder.model
 
 
 def prepare(

@@ -8,6 +8,7 @@ finds each value's offset and refuses what two parsers could read differently: a
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,9 @@ _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _KEY = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BLOCK = 1 << 16
+MOST_GOVERNED = 64 * 1024
+"""Largest governed field in bytes: it becomes Python objects, many times its size."""
+_NO_TYPES: Mapping[str, type] = {}
 MAX_DEPTH = 500
 """Deepest nesting that is passed on, whatever the parser of a Python version could take."""
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
@@ -26,8 +30,13 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]+|[\]}]+', re.DOTALL)
 Fields = dict[str, tuple[object, Span]]
 
 
-def read_object(body: bytes, governed: Iterable[str]) -> tuple[Fields, int] | Refusal:
+def read_object(
+    body: bytes, governed: Iterable[str], types: Mapping[str, type] = _NO_TYPES
+) -> tuple[Fields, int] | Refusal:
     """The governed fields of a JSON object as (decoded value, span), and where fields begin.
+
+    A field named in ``types`` is decoded as that msgspec type, which leaves the rest of it
+    unparsed; any other governed field is small, or refused.
 
     The second item is the offset just behind the opening brace. Refuses with ``invalid_request``
     what is not one JSON object in UTF-8, or is ambiguous.
@@ -54,10 +63,14 @@ def read_object(body: bytes, governed: Iterable[str]) -> tuple[Fields, int] | Re
         return spans
     fields: Fields = {}
     for name, span in spans.items():
+        wanted_type = types.get(name)
+        if wanted_type is None and span[1] - span[0] > MOST_GOVERNED:
+            return Refusal("invalid_request", f"The field `{name}` is too large.", name)
         try:
-            fields[name] = (msgspec.json.decode(top[name]), span)
+            value: Any = msgspec.json.decode(top[name], type=wanted_type or Any)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Refusal("invalid_request", f"The field `{name}` cannot be read.", name)
+        fields[name] = (value, span)
     return fields, body.index(b"{") + 1
 
 

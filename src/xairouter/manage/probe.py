@@ -8,6 +8,7 @@ the provider's row.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ from xairouter.upstream.interface import Limits, Reply
 _LIMITS = Limits(connect=10, first_byte=15)
 _WHOLE_SECONDS = 30.0
 _MOST_BYTES = 8 * 1024 * 1024
+_MOST_NAMES = 5000
+"""Far above any provider's list; what a hostile one sends must not fill the catalogue."""
 ADMIN_WARNING = (
     "This is an administration key: it steers a whole account at the provider. Put a key here that "
     "may only call models."
@@ -190,10 +193,10 @@ def _names(body: bytes, how: Probe) -> tuple[str, ...] | None:
     if not isinstance(items, list):
         return None
     names = [item.get(how.name) for item in items if isinstance(item, dict)]
-    return tuple(
-        dict.fromkeys(
-            name.removeprefix(how.strip)
-            for name in names
-            if isinstance(name, str) and 0 < len(name) <= 256
-        )
+    # A star is a pattern's mark, and patterns are the owner's to write.
+    usable = dict.fromkeys(
+        name.removeprefix(how.strip)
+        for name in names
+        if isinstance(name, str) and 0 < len(name) <= 256 and "*" not in name
     )
+    return tuple(islice(usable, _MOST_NAMES))

@@ -22,7 +22,10 @@ from xairouter.providers.interface import DEFAULT_AUTH
 from xairouter.providers.table import CUSTOM, PROVIDERS, provider_row
 from xairouter.storage import provider_keys
 
-MOST_MODELS = 5000
+MOST_KEYS = 1000
+MOST_MODELS = 2000
+MOST_PATTERNS = 50
+"""Bounds on what one owner's catalogue may cost to build and to search."""
 _UNKNOWN_HEALTH = "ok"
 
 ModelNames = list[str]
@@ -105,6 +108,8 @@ async def add_provider_key(desk: Desk, actor: Actor, intake: Intake, *, verify: 
         key, checkup = await _checked(desk, actor, key)
     checkup = _with_warnings(checkup, intake, provider)
     async with change(desk, actor, "provider_keys.create", key_id) as made:
+        if await provider_keys.count(made.connection, actor.owner_id) >= MOST_KEYS:
+            raise ManageError("conflict", f"An owner has at most {MOST_KEYS} provider keys.")
         await provider_keys.add(made.connection, key)
         made.detail = {"provider": provider, "checkup": checkup.get("state")}
     return Added(key, checkup)
@@ -190,6 +195,12 @@ def _models(names: list[str] | None) -> tuple[str, ...] | None:
                 "A model's name has 1 to 256 visible characters.",
                 {"models": "names or patterns with *"},
             )
+    if sum("*" in name for name in names) > MOST_PATTERNS:
+        raise ManageError(
+            "invalid_field",
+            f"A provider key has at most {MOST_PATTERNS} patterns.",
+            {"models": f"at most {MOST_PATTERNS} with *"},
+        )
     return tuple(dict.fromkeys(names))
 
 

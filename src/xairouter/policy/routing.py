@@ -34,21 +34,26 @@ def served_names(key: ProviderKey) -> tuple[str, ...]:
 def compile_catalogue(keys: Iterable[ProviderKey]) -> Catalogue:
     """Index an owner's provider keys; disabled ones are left out."""
     active = tuple(sorted((k for k in keys if k.status == ACTIVE), key=lambda k: (k.level, k.id)))
-    exact: dict[str, dict[str, tuple[ProviderKey, ...]]] = {}
-    patterns: dict[str, tuple[ProviderKey, ...]] = {}
-    unknown: dict[str, tuple[ProviderKey, ...]] = {}
+    exact: dict[str, dict[str, list[ProviderKey]]] = {}
+    patterns: dict[str, list[ProviderKey]] = {}
+    unknown: dict[str, list[ProviderKey]] = {}
     for key in active:
+        names = served_names(key)
+        plain = [name for name in names if "*" not in name]
         for dialect in key.endpoints:
-            names = served_names(key)
             by_name = exact.setdefault(dialect, {})
-            for name in names:
-                if "*" not in name:
-                    by_name[name] = (*by_name.get(name, ()), key)
-            if any("*" in name for name in names):
-                patterns[dialect] = (*patterns.get(dialect, ()), key)
+            for name in plain:
+                by_name.setdefault(name, []).append(key)
+            if len(plain) < len(names):
+                patterns.setdefault(dialect, []).append(key)
             if key.models is None and key.discovered is None:
-                unknown[dialect] = (*unknown.get(dialect, ()), key)
-    return Catalogue(active, exact, patterns, unknown)
+                unknown.setdefault(dialect, []).append(key)
+    return Catalogue(
+        active,
+        {dialect: {n: tuple(k) for n, k in names.items()} for dialect, names in exact.items()},
+        {dialect: tuple(keys) for dialect, keys in patterns.items()},
+        {dialect: tuple(keys) for dialect, keys in unknown.items()},
+    )
 
 
 def choose(catalogue: Catalogue, dialect: str, model: str, *, draw: int) -> Plan | Refusal:

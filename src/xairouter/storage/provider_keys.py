@@ -56,6 +56,11 @@ async def list_all(connection: AsyncConnection, owner_id: str) -> Sequence[Provi
     ]
 
 
+async def count(connection: AsyncConnection, owner_id: str) -> int:
+    query = sa.select(sa.func.count()).where(provider_keys.c.owner_id == owner_id)
+    return int((await connection.execute(query)).scalar_one())
+
+
 async def update(connection: AsyncConnection, owner_id: str, key_id: str, **values: Any) -> None:
     await connection.execute(
         provider_keys.update()

@@ -135,3 +135,20 @@ def test_patterns_add_no_names_to_the_list():
 )
 def test_patterns_cover_the_whole_name(pattern: str, name: str, covers: bool):
     assert matches(pattern, name) is covers
+
+
+@given(st.text(alphabet="ab*", max_size=12), st.text(alphabet="ab", max_size=12))
+def test_matching_is_the_plain_definition(pattern: str, name: str):
+    def plain(p: str, n: str) -> bool:
+        if not p:
+            return not n
+        if p[0] == "*":
+            return plain(p[1:], n) or (bool(n) and plain(p, n[1:]))
+        return bool(n) and p[0] == n[0] and plain(p[1:], n[1:])
+
+    assert matches(pattern, name) is plain(pattern, name)
+
+
+def test_a_hostile_pattern_costs_no_more_than_its_length():
+    """A regular expression would try more ways than there are atoms."""
+    assert not matches("*a" * 120 + "*b", "a" * 250)
