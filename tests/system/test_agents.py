@@ -130,3 +130,72 @@ async def test_gemini_cli_works(rig: Rig, tmp_path: Path):
     assert status == 0, out
     assert "say hello" in out
     assert {record["outcome"] for record in await rig.records()} == {"completed"}
+
+
+async def test_opencode_works(rig: Rig, tmp_path: Path):
+    command = _command("opencode")
+    await rig.add_provider_key()
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "opencode.json").write_text(
+        json.dumps(
+            {
+                "provider": {
+                    "xai-router": {
+                        "npm": "@ai-sdk/openai-compatible",
+                        "options": {"baseURL": f"{rig.url}/v1", "apiKey": "{env:XAI_KEY}"},
+                        "models": {"demo-large": {}},
+                    }
+                },
+                "autoupdate": False,
+                "share": "disabled",
+            }
+        )
+    )
+    out, status = await _run(
+        tmp_path,
+        command,
+        "run",
+        "-m",
+        "xai-router/demo-large",
+        "Say hello",
+        XAI_KEY=rig.key,
+        OPENCODE_DISABLE_MODELS_FETCH="1",
+    )
+    assert status == 0, out
+    assert "You said: " in out
+    assert {record["outcome"] for record in await rig.records()} == {"completed"}
+
+
+VERCEL = """
+import {generateText, streamText} from "ai";
+import {createOpenAI} from "@ai-sdk/openai";
+import {createAnthropic} from "@ai-sdk/anthropic";
+import {createGoogleGenerativeAI} from "@ai-sdk/google";
+const {URL: url, XAI_KEY: apiKey} = process.env;
+const openai = createOpenAI({baseURL: url + "/v1", apiKey});
+const anthropic = createAnthropic({baseURL: url + "/v1", apiKey});
+const google = createGoogleGenerativeAI({baseURL: url + "/v1beta", apiKey});
+const models = [openai.chat, openai.responses, anthropic, google].map((make) => make("demo-large"));
+for (const model of models) {
+  console.log((await generateText({model, prompt: "Say hello"})).text);
+  console.log(await streamText({model, prompt: "Say hello"}).text);
+}
+"""
+
+
+async def test_the_vercel_ai_sdk_works_in_every_dialect(rig: Rig, tmp_path: Path):
+    modules = Path(FOLDER).parent
+    if not FOLDER or not (modules / "ai").exists():
+        pytest.skip("XAIROUTER_TEST_AGENTS names no folder of node_modules with ai in it")
+    await rig.add_provider_key()
+    (tmp_path / "node_modules").symlink_to(modules.resolve())
+    script = tmp_path / "say.mjs"
+    script.write_text(VERCEL)
+    out, status = await _run(tmp_path, "node", str(script), URL=rig.url, XAI_KEY=rig.key)
+    assert status == 0, out
+    assert out.count("You said: Say hello") == 8, out
+    for record in await rig.records(expect=8):
+        assert record["outcome"] == "completed"
+        assert record["input_tokens"]
+        assert record["output_tokens"]
