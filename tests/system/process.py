@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.rig import SECRET
+
 COMMAND = [sys.executable, "-m", "xairouter"]
 
 
@@ -49,6 +51,24 @@ class Router:
             data = json.dumps(body).encode() if body is not None else None
             async with session.request(method, self.url + path, data=data, headers=sent) as reply:
                 return reply.status, await reply.json(content_type=None)
+
+    async def add_standin(self, key: str, port: int) -> None:
+        """Add a provider key to a stand-in, for every model in two dialects."""
+        status, added = await self.ask(
+            "POST",
+            "/api/v1/provider-keys?verify=false",
+            key,
+            {
+                "name": "s",
+                "secret": SECRET,
+                "models": ["*"],
+                "endpoints": {
+                    "openai_chat": f"http://127.0.0.1:{port}/v1",
+                    "anthropic_messages": f"http://127.0.0.1:{port}",
+                },
+            },
+        )
+        assert status == 201, added
 
     async def kill(self) -> None:
         self.process.kill()

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.rig import SECRET, Rig, start_rig
+from tests.rig import Rig, start_rig
 from tests.system.process import Router, create_owner, start_router
 from xairouter.standin.server import StandIn
 
@@ -59,18 +59,7 @@ async def test_after_kill_9_under_load_every_call_has_exactly_one_record(tmp_pat
         for number in range(kills):
             router = await start_router(data_dir)
             if number == 0:
-                status, _ = await router.ask(
-                    "POST",
-                    "/api/v1/provider-keys?verify=false",
-                    key,
-                    {
-                        "name": "s",
-                        "secret": SECRET,
-                        "models": ["*"],
-                        "endpoints": {"openai_chat": f"http://127.0.0.1:{port}/v1"},
-                    },
-                )
-                assert status == 201
+                await router.add_standin(key, port)
             stop = asyncio.Event()
             load = asyncio.create_task(_load(router, key, stop, dice))
             await asyncio.sleep(dice.uniform(0.3, 1.2))
@@ -119,17 +108,7 @@ async def test_an_interrupted_call_keeps_what_was_known(tmp_path: Path):
     key = await create_owner(data_dir)
     try:
         router = await start_router(data_dir)
-        await router.ask(
-            "POST",
-            "/api/v1/provider-keys?verify=false",
-            key,
-            {
-                "name": "s",
-                "secret": SECRET,
-                "models": ["*"],
-                "endpoints": {"anthropic_messages": f"http://127.0.0.1:{port}"},
-            },
-        )
+        await router.add_standin(key, port)
         call = asyncio.create_task(
             router.ask(
                 "POST",
@@ -166,17 +145,7 @@ async def test_sigterm_drains_and_ends_with_status_0(tmp_path: Path):
     key = await create_owner(data_dir)
     try:
         router = await start_router(data_dir, XAIROUTER_DRAIN_SECONDS="5")
-        await router.ask(
-            "POST",
-            "/api/v1/provider-keys?verify=false",
-            key,
-            {
-                "name": "s",
-                "secret": SECRET,
-                "models": ["*"],
-                "endpoints": {"openai_chat": f"http://127.0.0.1:{port}/v1"},
-            },
-        )
+        await router.add_standin(key, port)
         words = " ".join(["word"] * 30)
         body = {
             "model": "fault-paced",
