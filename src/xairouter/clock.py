@@ -60,3 +60,8 @@ def parse_instant(text: str) -> int:
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return int(value.timestamp() * 1000)
+
+
+def as_ms(moment: datetime | None) -> int | None:
+    """Milliseconds since 1970 of a moment; without a zone it counts as local time."""
+    return None if moment is None else int(moment.timestamp() * 1000)

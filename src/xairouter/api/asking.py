@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from xairouter.directory.identity import Identifier
 from xairouter.domain.calls import Refusal
@@ -92,3 +92,6 @@ def every_body_is_json(app: App, body_idle_seconds: float) -> App:
 TheDesk = Annotated[Desk, Depends(desk_of)]
 TheActor = Annotated[Actor, Depends(actor_of)]
 RawBody = Annotated[bytes, Depends(raw_body)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+"""Items of a page."""
+Json = dict[str, Any]

@@ -6,6 +6,7 @@ from typing import Any
 
 from xairouter.clock import rfc3339
 from xairouter.domain.accounts import Account, ApiKey, ProviderKey
+from xairouter.manage.owners import Secrets
 
 NANO = 10**9
 
@@ -83,3 +84,15 @@ def operation_view(row: Mapping[str, Any]) -> dict[str, Any]:
     view["at"] = instant(view.pop("at_ms"))
     view["detail"] = json.loads(view["detail"]) if view["detail"] else {}
     return view
+
+
+def issued_view(secrets: Secrets) -> dict[str, Any]:
+    """An account's fresh key, and the owner's fresh recovery code if there is one; shown once."""
+    shown: dict[str, Any] = {
+        "account": account_view(secrets.account),
+        "key": key_view(secrets.key),
+        "api_key": secrets.api_key,
+    }
+    if secrets.recovery_code is not None:
+        shown["recovery_code"] = secrets.recovery_code
+    return shown
