@@ -1,4 +1,4 @@
-.PHONY: help run demo test check docs
+.PHONY: help run demo cluster test check docs bench fuzz
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -9,6 +9,9 @@ run: ## Start the router on 127.0.0.1:8080 with an embedded database under ./dat
 demo: ## Try the whole product with no provider account and no network
 	@scripts/demo
 
+cluster: ## Three instances on PostgreSQL and Valkey behind a load balancer, on this machine
+	@scripts/cluster
+
 test: ## Run all tests
 	@scripts/test
 
@@ -17,3 +20,9 @@ check: ## Format, lint, types, import contracts, docs freshness
 
 docs: ## Write the generated reference pages anew
 	@scripts/environment development && .venv/bin/python scripts/reference.py
+
+bench: ## Measure the router beside nginx, on this machine (about five minutes)
+	@scripts/environment development && .venv/bin/python bench/run.py $(BENCH)
+
+fuzz: ## Fuzz what reads from outside, 20,000 examples a property (about ten minutes)
+	@scripts/fuzz

@@ -11,8 +11,11 @@ from typer.main import get_command
 from xairouter.app import management_app
 from xairouter.cli import app as command_line
 from xairouter.dialects.paths import GEMINI_VERBS, OPERATIONS
+from xairouter.domain.notices import NOTICE_KINDS
 from xairouter.domain.records import UsageRecord
 from xairouter.errors import ERRORS
+from xairouter.manage.rules import RulesBody
+from xairouter.policy.windows import WINDOWS
 from xairouter.providers.table import PROVIDERS
 from xairouter.settings import Settings
 
@@ -159,7 +162,7 @@ def commands_page() -> str:
         rows = [
             [f"`{', '.join(p.opts)}`", p.help or ""]
             for p in command.params
-            if p.param_type_name == "option"
+            if p.param_type_name == "option" and not p.hidden
         ]
         if rows:
             parts.append(_table(["option", "meaning"], rows) + "\n")
@@ -183,6 +186,60 @@ def management_page() -> str:
     )
 
 
+def notices_page() -> str:
+    rows = [[f"`{row.kind}`", row.sentence, row.remedy] for row in NOTICE_KINDS.values()]
+    return (
+        "# Notices\n\n"
+        + MADE
+        + "What needs a person's eye: at `GET /api/v1/notices`, in the console, and at the webhook "
+        "([how-to](../how-to/notices-and-webhook.md)).\nOne open notice stands for all occasions "
+        "of the same kind and subject. `journal_backlog` concerns the\ninstallation and goes to the "
+        "operator's webhook.\n\n" + _table(["kind", "what it says", "what to do"], rows)
+    )
+
+
+def rules_page() -> str:
+    rows = []
+    for name in RulesBody.model_fields:
+        rows.append([f"`{name}`", _RULES[name]])
+    return (
+        "# The rules document\n\n"
+        + MADE
+        + "`GET·PUT·PATCH /api/v1/accounts/{id}/rules`. What is missing or null is inherited; at the "
+        "owner it is\nunrestricted. A list narrows, an empty one allows nothing; a number may only be "
+        "lower than that of the\naccounts above. How it works: [access control]"
+        "(../how-to/access-control.md), [limits and budgets](../how-to/limits-and-budgets.md),\n"
+        "[routing](../how-to/routing.md).\n\n"
+        + _table(["field", "meaning"], rows)
+        + "\n## Limits\n\n"
+        + _table(
+            ["name", "what is counted", "window"],
+            [[f"`{w.name}`", w.unit, _KINDS[w.kind]] for w in WINDOWS.values()],
+        )
+        + "\n`day`, `month` and `total` are `budget.day_usd`, `month_usd` and `total_usd`.\n"
+    )
+
+
+_KINDS = {
+    "sliding": "sliding, 60 parts",
+    "day": "the owner's calendar day",
+    "month": "the owner's calendar month",
+    "ever": "all time",
+    "now": "calls under way",
+}
+_RULES = {
+    "allow_ips": "addresses and networks (IPv4, IPv6, CIDR) from which the account may be used",
+    "allow_models": "names and patterns with `*`, of the model asked for and of what it is mapped to",
+    "allow_paths": "paths by whole segments, in their canonical spelling",
+    "allow_levels": "levels of provider keys that may serve the account",
+    "limits": "object of the limits below: requests, tokens, calls at one time",
+    "model_limits": "model pattern → limits; every pattern that matches counts",
+    "budget": "`day_usd`, `month_usd`, `total_usd`, and `notify_at`: a share of 0 to 1",
+    "model_map": "model pattern → model; the nearest account wins, applied once",
+    "max_output_tokens": "most output of one request; put into requests that declare none",
+}
+
+
 def openapi() -> str:
     return json.dumps(management_app().openapi(), indent=1, ensure_ascii=False) + "\n"
 
@@ -193,6 +250,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "providers.md": providers_page,
     "paths.md": paths_page,
     "usage-record.md": record_page,
+    "notices.md": notices_page,
+    "rules.md": rules_page,
     "commands.md": commands_page,
     "management-api.md": management_page,
     "openapi.json": openapi,

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import sqlalchemy as sa
 
+from tests.servers import files_of, postgres_files
 from xairouter.app import House, make_server
 from xairouter.manage.owners import create_owner
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.standin.server import StandIn
+from xairouter.storage.database import Database
+from xairouter.storage.tables import metadata
 
 SECRET = "sk-standin-A1b2C3d4E5f6G7h8J9k0"
 DIALECTS = (
@@ -62,6 +66,7 @@ class Rig:
     _server: Any
     _task: asyncio.Task[None]
     session: aiohttp.ClientSession
+    is_beside: bool = False
 
     @property
     def url(self) -> str:
@@ -153,27 +158,74 @@ class Rig:
             writer.close()
         return found
 
+    async def sql(self, *statements: tuple[str, tuple[Any, ...]] | str) -> list[tuple[Any, ...]]:
+        """Run statements beside the router, as somebody with the database in hand would.
+
+        A ``?`` stands for the next value. Returns the last statement's rows, if it has any.
+        """
+        database = Database(self.house.settings.effective_database_url)
+        rows: list[tuple[Any, ...]] = []
+        try:
+            async with database.write() as connection:
+                for one in statements:
+                    text, values = (one, ()) if isinstance(one, str) else one
+                    for number in range(len(values)):
+                        text = text.replace("?", f":v{number}", 1)
+                    bound = {f"v{number}": value for number, value in enumerate(values)}
+                    done = await connection.execute(sa.text(text), bound)
+                    rows = [tuple(row) for row in done] if done.returns_rows else []
+        finally:
+            await database.close()
+        return rows
+
+    async def copy_database(self, copy: Path) -> None:
+        """Everything in the database as an SQLite file, as a backup would take it."""
+        target = sa.create_engine(f"sqlite:///{copy}")
+        metadata.create_all(target)
+        async with self.house.database.read() as connection:
+            for table in metadata.sorted_tables:
+                rows = [
+                    dict(row) for row in (await connection.execute(sa.select(table))).mappings()
+                ]
+                with target.begin() as other:
+                    if rows:
+                        other.execute(table.insert(), rows)
+        target.dispose()
+
+    async def files(self) -> dict[str, bytes]:
+        """Every file in which something may be stored: data directory and database."""
+        url = self.house.settings.database_url
+        found = files_of(self.house.settings.data_dir)
+        return found | await asyncio.to_thread(postgres_files, url) if url else found
+
     async def stop(self) -> None:
         await self.session.close()
         self._server.should_exit = True
         await self._task
         await self.house.stop()
-        await self.standin.stop()
+        if not self.is_beside:
+            await self.standin.stop()
 
 
-async def start_rig(data_dir: Path, **settings: Any) -> Rig:
-    """Start a router on a free port."""
+async def start_rig(data_dir: Path, *, beside: Rig | None = None, **settings: Any) -> Rig:
+    """Start a router on a free port; ``beside`` another one of the same installation, it knows the
+    same owner and stand-in."""
     options: dict[str, Any] = {"allow_private_providers": True, "port": 0, **settings}
     house = House(Settings(data_dir=data_dir, **options), price_list())
     await house.start()
-    made = await create_owner(
-        house.database, house.room.witness, "acme", None, seen_by_operator=True
-    )
+    if beside is None:
+        made = await create_owner(
+            house.database, house.room.witness, "acme", None, seen_by_operator=True
+        )
+        known = made.api_key, made.account.id, made.recovery_code or ""
+        standin = StandIn()
+        standin_port = await standin.start()
+    else:
+        known = beside.key, beside.owner_id, beside.recovery_code
+        standin, standin_port = beside.standin, beside.standin_port
     server, bound = make_server(house, partial(house.running.drain, 0.2))
     server.config.load()
     task = asyncio.create_task(server._serve(sockets=[bound]))
-    standin = StandIn()
-    standin_port = await standin.start()
     while not server.started:
         await asyncio.sleep(0.005)
     connector = aiohttp.TCPConnector(limit=0)
@@ -182,10 +234,9 @@ async def start_rig(data_dir: Path, **settings: Any) -> Rig:
         standin,
         standin_port,
         int(bound.getsockname()[1]),
-        made.api_key,
-        made.account.id,
-        made.recovery_code or "",
+        *known,
         server,
         task,
         aiohttp.ClientSession(connector=connector, auto_decompress=True),
+        is_beside=beside is not None,
     )

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,25 +20,36 @@ from xairouter.api.routes import router
 from xairouter.clock import fresh_id
 from xairouter.console.pages import console_app
 from xairouter.console.visit import Visits
+from xairouter.counters.history import RecordsHistory
+from xairouter.counters.memory import MemoryCounters
+from xairouter.counters.shared import SharedCounters
+from xairouter.counters.valkey import ValkeyCounters
 from xairouter.custody.derive import self_test
 from xairouter.custody.room import Strongroom
 from xairouter.custody.witness import Witness
+from xairouter.directory.bus import NoBus, ValkeyBus
 from xairouter.directory.directory import Directory
+from xairouter.directory.health import Health
 from xairouter.directory.identity import Identifier
+from xairouter.directory.retries import Retries
+from xairouter.domain.records import UsageRecord
 from xairouter.errors import ConfigError
+from xairouter.gateway.admission import Admission
 from xairouter.gateway.asgi import Gateway
 from xairouter.gateway.edge import Limits as EdgeLimits
 from xairouter.gateway.edge import protocol_class
+from xairouter.gateway.reserving import used_of
 from xairouter.gateway.running import Running
 from xairouter.gateway.talk import BodyBudget, client_address
+from xairouter.gateway.traces import traces_to
 from xairouter.gateway.work import Parts
 from xairouter.ledger.book import Book
 from xairouter.ledger.drain import Drain
 from xairouter.ledger.journal import Journal
 from xairouter.manage import expire
 from xairouter.manage.desk import Desk
-from xairouter.manage.links import SETUP, make_link
-from xairouter.manage.owners import list_owners
+from xairouter.manage.herald import Herald, Target
+from xairouter.manage.links import first_link
 from xairouter.manage.refresh import Refresher
 from xairouter.observe import Metrics, log
 from xairouter.providers.prices import PriceList, compile_price_list
@@ -48,6 +60,10 @@ from xairouter.upstream.egress import Egress
 from xairouter.upstream.interface import Limits
 
 SWEEP_SECONDS = 30.0
+GIVE_WAY = signal.SIGUSR2
+"""Tells a worker that another one has taken its place."""
+WORKER_NOTICE_SECONDS = 1.0
+"""How long a worker that goes still serves calls on the connections that it has."""
 
 
 class House:
@@ -57,9 +73,16 @@ class House:
         self.settings = settings
         self._given_prices = prices
         self.metrics = Metrics()
+        self.traces = traces_to(settings.otel_endpoint)
         self.database = Database(settings.effective_database_url)
         self.egress = Egress(allow_private=settings.allow_private_providers)
-        self.directory = Directory(self.database, blind_seconds=settings.blind_seconds)
+        self.instance = fresh_id("inst")
+        self.bus: NoBus | ValkeyBus = NoBus(self.instance)
+        if settings.valkey_url:
+            self.bus = ValkeyBus(settings.valkey_url, self.instance)
+        self.health = Health(self.bus)
+        blind_seconds = settings.blind_seconds
+        self.directory = Directory(self.database, blind_seconds=blind_seconds, bus=self.bus)
         self._stop = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -72,13 +95,17 @@ class House:
         await self.directory.start()
         journals = settings.data_dir / "journal"
         self.journal = Journal(
-            journals / fresh_id("inst"),
+            journals / self.instance,
             max_bytes=settings.journal_max_bytes,
             sync_ms=settings.journal_sync_ms,
         )
         loop = asyncio.get_running_loop()
-        self.book = Book(self.journal, self.metrics, loop.time)
+        self.book = Book(
+            self.journal, self.metrics, loop.time, binds_early=bool(settings.valkey_url)
+        )
         self.drain = Drain(self.book, self.database, journals)
+        self.counters = self._make_counters()
+        self.drain.on_adopted = self._count_recovered
         await self.drain.adopt()
         self.prices = self._given_prices or compile_price_list()
         self.client = AiohttpClient(self.egress)
@@ -89,26 +116,63 @@ class House:
             idle_seconds=settings.idle_seconds,
             total_seconds=settings.total_seconds,
         )
+        self.admission = Admission(settings.max_running, on_held=self.metrics.held_back.set)
         self.desk = Desk(
             self.database,
             self.directory,
             self.room,
             self.egress,
             self.prices,
+            self.health,
+            self.counters,
+            settings.output_reserve,
             settings.automation_secret,
+        )
+        operator = None
+        if settings.webhook_url:
+            operator = Target(settings.webhook_url, settings.webhook_secret)
+        self.herald = Herald(
+            self.desk,
+            self.client,
+            backlog=lambda: self.journal.size,
+            most_backlog=settings.journal_max_bytes,
+            operator=operator,
         )
         self.refresher = Refresher(self.desk, loop.time)
         self.directory.on_change(self._forget_vaults)
         self.directory.on_change(self.running.review)
         for work in (
+            self.bus.run,
             self.directory.follow,
             self.drain.run,
             self.running.sweep,
+            self.admission.watch,
             self._sweep_vaults,
+            self.counters.run,
             self.refresher.run,
+            self.herald.run,
             partial(expire.run, self.database, self.directory),
         ):
             self._loops.append(asyncio.create_task(work(self._stop)))
+
+    def _make_counters(self) -> MemoryCounters | SharedCounters:
+        settings = self.settings
+        history = RecordsHistory(self.database, self.drain.drain)
+        if not settings.valkey_url:
+            return MemoryCounters(history)
+        return SharedCounters(
+            ValkeyCounters(settings.valkey_url, history),
+            history,
+            lambda: max(settings.instances, 1 + self.bus.others),
+            self.drain.drain,
+            shares=settings.valkey_away == "share",
+            on_away=self.metrics.counters_away.set,
+        )
+
+    def _count_recovered(self, records: Sequence[UsageRecord]) -> None:
+        """What calls of a dead process used counts in the place of what they had reserved."""
+        for record in records:
+            self.counters.recover(record.owner_id, record.call_id, used_of(record))
 
     async def _forget_vaults(self, owner_id: str) -> None:
         self.room.forget_owner(owner_id)
@@ -129,12 +193,18 @@ class House:
         find_address = partial(client_address, trusted=trusted)
         parts = Parts(
             identifier=identifier,
+            admission=self.admission,
             directory=self.directory,
+            health=self.health,
             room=self.room,
+            retries=Retries(),
             book=self.book,
             running=self.running,
             prices=self.prices,
             metrics=self.metrics,
+            counters=self.counters,
+            traces=self.traces,
+            output_reserve=settings.output_reserve,
             limits=Limits(settings.connect_seconds, settings.first_byte_seconds),
             max_body=settings.max_body,
             body_idle_seconds=settings.body_idle_seconds,
@@ -144,8 +214,15 @@ class House:
         management.state.desk = self.desk
         management.state.identifier = identifier
         management.state.client_address = find_address
+        management.state.public_url = self._public_url
         budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)
-        visits = Visits(self.desk, identifier, self._public_url, find_address)
+        visits = Visits(
+            self.desk,
+            identifier,
+            self._public_url,
+            find_address,
+            lambda: self.running.is_draining or self._stop.is_set(),
+        )
         mounted: dict[str, Any] = {
             "/api/": every_body_is_json(management, settings.body_idle_seconds),
             "/console/": console_app(visits),
@@ -160,34 +237,43 @@ class House:
 
     async def first_link(self) -> str | None:
         """Where nobody is an owner yet: the token of a link that makes the first one."""
-        if await list_owners(self.database):
-            return None
-        _, token = await make_link(self.database, SETUP)
-        return token
+        return await first_link(self.database, is_shared=bool(self.settings.valkey_url))
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether calls can be served, and in what state the parts are."""
-        blind = self.directory.blind_for
+        unread = self.directory.unread_for
         state = {
             "version": __version__,
-            "database": "ok" if blind < 2 else f"not read for {int(blind)} s",
+            "instance": self.instance,
+            "database": "ok" if unread < 2 else f"not read for {int(unread)} s",
+            "blind_for_seconds": round(self.directory.blind_for, 1),
+            "counters": self.counters.state,
+            "bus": self._bus_state(),
             "ledger": "failing" if self.drain.is_failing else "ok",
             "journal_bytes": self.journal.size,
-            "draining": self.running.is_draining,
+            "draining": self.running.is_leaving,
             "blind_seconds": self.settings.blind_seconds,
         }
         is_ready = (
-            blind < 2 + self.settings.blind_seconds
+            not self.directory.is_too_blind
             and self.journal.has_room
-            and not self.running.is_draining
+            and not self.running.is_leaving
         )
         return is_ready, {"status": "ready" if is_ready else "not ready", **state}
+
+    def _bus_state(self) -> str:
+        if not self.settings.valkey_url:
+            return "none: one instance"
+        return f"{self.bus.others} other instances" if self.bus.is_up else "away"
 
     async def stop(self) -> None:
         """Stop the loops, store what is finished, and let everything go."""
         self._stop.set()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.drain.flush(10)
+        await self.counters.close()
+        await self.bus.close()
+        await asyncio.to_thread(self.traces.close)
         await self.client.close()
         await self.journal.close()
         await self.database.close()
@@ -244,17 +330,27 @@ class _Server(uvicorn.Server):
         else:
             self.force_exit = self.should_exit = True
 
+    def give_way(self) -> None:
+        """Another worker takes over: leave new connections to the others at once, and drain."""
+        for one in self.servers:
+            one.close()
+        self.handle_exit(GIVE_WAY, None)
+
     async def _drain_and_exit(self) -> None:
         await self._drain()
         self.should_exit = True
 
 
 def make_server(
-    house: House, drain: Callable[[], Awaitable[None]]
+    house: House, drain: Callable[[], Awaitable[None]], listen_fd: int | None = None
 ) -> tuple[_Server, socket.socket]:
-    """A server for a started house, and the socket on which it will listen."""
+    """A server for a started house, and the socket on which it will listen: one of its own, or the
+    one behind a descriptor that it inherited."""
     settings = house.settings
-    bound = socket.create_server((settings.host, settings.port), backlog=4096)
+    if listen_fd is None:
+        bound = socket.create_server((settings.host, settings.port), backlog=4096)
+    else:
+        bound = socket.socket(fileno=listen_fd)
     house.egress.add_listener(int(bound.getsockname()[1]))
     limits = EdgeLimits(
         header_seconds=settings.header_seconds,
@@ -275,15 +371,28 @@ def make_server(
     return _Server(config, drain), bound
 
 
-async def serve(settings: Settings, listening: Callable[[str, int, str | None], None]) -> None:
+async def serve(
+    settings: Settings,
+    listening: Callable[[str, int, str | None], None],
+    listen_fd: int | None = None,
+) -> None:
     """Run the router until a signal ends it; ``listening`` is told the address, the port, and,
-    where there is no owner yet, the token of the link that makes the first one."""
+    where there is no owner yet, the token of the link that makes the first one.
+
+    One of several workers gets its socket by ``listen_fd``, and leaves that link to its supervisor.
+    """
     house = House(settings)
     await house.start()
     try:
-        server, bound = make_server(house, partial(house.running.drain, settings.drain_seconds))
+        least = 0.0 if listen_fd is None else WORKER_NOTICE_SECONDS
+        notice = max(settings.drain_notice_seconds, least)
+        drain = partial(house.running.drain, settings.drain_seconds, notice)
+        server, bound = make_server(house, drain, listen_fd)
+        if listen_fd is not None:
+            asyncio.get_running_loop().add_signal_handler(GIVE_WAY, server.give_way)
         port = int(bound.getsockname()[1])
-        listening(settings.host, port, await house.first_link())
+        link = await house.first_link() if listen_fd is None else None
+        listening(settings.host, port, link)
         log.info("listening", host=settings.host, port=port, pid=os.getpid())
         await server.serve(sockets=[bound])
     finally:

@@ -63,5 +63,9 @@ def parse_instant(text: str) -> int:
 
 
 def as_ms(moment: datetime | None) -> int | None:
-    """Milliseconds since 1970 of a moment; without a zone it counts as local time."""
-    return None if moment is None else int(moment.timestamp() * 1000)
+    """Milliseconds since 1970 of a moment; without a zone it is UTC, as in ``parse_instant``."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)

@@ -8,8 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from xairouter.app import check_cryptography
 from xairouter.errors import XAIRouterError
 from xairouter.providers.table import PROVIDERS
@@ -57,10 +55,9 @@ async def _database(settings: Settings) -> list[Finding]:
     database = Database(settings.effective_database_url)
     try:
         await database.migrate()
-        async with database.read() as connection:
-            checked = (await connection.execute(sa.text("PRAGMA quick_check"))).scalar_one()
-        if checked != "ok":
-            return [Finding("database", "bad", "SQLite reports damage; restore a backup.")]
+        damage = await database.damage()
+        if damage:
+            return [Finding("database", "bad", damage)]
         return [Finding("database", "ok", "It opens, its schema is current and it is undamaged.")]
     except XAIRouterError as error:
         return [Finding("database", "bad", str(error))]

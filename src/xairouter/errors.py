@@ -6,6 +6,7 @@ XAIRouterError
 ├── UpstreamError      no reply came from a provider: unreachable, timed out, broken, refused address
 ├── LedgerError        the journal cannot take a frame: no place in the book, no call
 ├── StorageError       the database cannot be used now
+│   └── ValkeyAwayError    Valkey cannot be used now
 └── ManageError        a management verb was refused; carries a code of the table
 
 Refusals in the data plane are values (``domain.calls.Refusal``), not exceptions.
@@ -56,6 +57,69 @@ _CALLS = (
         401,
         "The account, one above it, or the key is suspended.",
         "Ask whoever manages the account to resume it.",
+    ),
+    ErrorRow(
+        "ip_not_allowed",
+        403,
+        "The account may not be used from this address.",
+        "Call from an allowed address, or ask whoever manages the account (rule allow_ips).",
+    ),
+    ErrorRow(
+        "path_not_allowed",
+        403,
+        "The account may not use this operation.",
+        "Ask whoever manages the account (rule allow_paths).",
+    ),
+    ErrorRow(
+        "model_not_allowed",
+        403,
+        "The account may not use this model.",
+        "Use a model of GET /v1/models, or ask whoever manages the account (rule allow_models).",
+    ),
+    ErrorRow(
+        "level_not_allowed",
+        403,
+        "The model is served only at levels that the account may not use.",
+        "Ask whoever manages the account (rule allow_levels), or the owner about routing.",
+    ),
+    ErrorRow(
+        "output_not_allowed",
+        403,
+        "The request declares more output than the account may ask for.",
+        "Declare less, or ask whoever manages the account (rule max_output_tokens).",
+    ),
+    ErrorRow(
+        "model_unpriced",
+        403,
+        "The account has a budget and the model's price is not known.",
+        "The owner sets a price with PUT /api/v1/prices, or `unpriced: estimate` in the settings.",
+    ),
+    ErrorRow(
+        "rate_limited",
+        429,
+        "A limit of requests is used up.",
+        "Wait for the time in retry-after.",
+        retry_helps=True,
+    ),
+    ErrorRow(
+        "token_limited",
+        429,
+        "A limit of tokens is used up.",
+        "Wait for the time in retry-after, or declare less output.",
+        retry_helps=True,
+    ),
+    ErrorRow(
+        "concurrency_limited",
+        429,
+        "As many calls as allowed are under way.",
+        "Wait until one of them has ended.",
+        retry_helps=True,
+    ),
+    ErrorRow(
+        "budget_exhausted",
+        429,
+        "A budget is used up.",
+        "Wait for the next day or month, or ask whoever manages the account (rule budget).",
     ),
     ErrorRow(
         "unknown_path",
@@ -128,6 +192,13 @@ _CALLS = (
         "The owner adds one with POST /api/v1/provider-keys.",
     ),
     ErrorRow(
+        "all_keys_sleeping",
+        503,
+        "Every provider key for this was told by its provider to wait.",
+        "Try again after the time in retry-after, or add another provider key.",
+        retry_helps=True,
+    ),
+    ErrorRow(
         "ledger_unavailable",
         503,
         "The call could not be recorded, so it was not made.",
@@ -189,6 +260,12 @@ _MANAGEMENT = (
         "Remove the field that the answer names.",
     ),
     ErrorRow(
+        "wider_than_parent",
+        422,
+        "A rule would allow more than an account above does.",
+        "Narrow the rule, or let whoever manages the named account widen it first.",
+    ),
+    ErrorRow(
         "address_not_allowed",
         422,
         "Provider keys may not be sent to this address.",
@@ -247,6 +324,10 @@ class LedgerError(XAIRouterError):
 
 class StorageError(XAIRouterError):
     """The database is away, locked for too long, or newer than this code."""
+
+
+class ValkeyAwayError(StorageError):
+    """Valkey cannot be reached now, or does not answer."""
 
 
 @dataclass(eq=False)

@@ -1,11 +1,14 @@
 """Logs and metrics. Logs are structured, carry call ids, and never content or secrets."""
 
 import logging
+import os
 import resource
+import signal
 import sys
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("xairouter")
 
@@ -34,6 +37,15 @@ def configure_logs(level: str) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def end_with_parent() -> None:
+    """On Linux: get SIGTERM when the process that started this one ends, however it does."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1  # linux/prctl.h
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+
+
 def harden_process() -> None:
     """No core dumps: memory holds opened vaults. On Linux also forbids other users' tracing."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -45,10 +57,16 @@ def harden_process() -> None:
 
 
 class Metrics:
-    """The product's Prometheus metrics, with label sets bounded by our own tables."""
+    """The product's Prometheus metrics, with label sets bounded by our own tables.
+
+    Where several workers share one port, they keep them together in a folder that the supervisor
+    names (``PROMETHEUS_MULTIPROC_DIR``, which prometheus-client reads), so that whoever is asked
+    answers for all.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._make_gauges()
         self.calls = Counter(
             "xairouter_calls",
             "Calls ended, by dialect and outcome.",
@@ -61,13 +79,6 @@ class Metrics:
         self.attempts = Counter(
             "xairouter_attempts", "Requests sent to providers.", registry=self.registry
         )
-        self.running = Gauge("xairouter_calls_running", "Calls in flight.", registry=self.registry)
-        self.buffered = Gauge(
-            "xairouter_buffered_bytes", "Request bodies held in memory.", registry=self.registry
-        )
-        self.journal = Gauge(
-            "xairouter_journal_bytes", "Bytes of journal not yet drained.", registry=self.registry
-        )
         self.drain_failures = Counter(
             "xairouter_drain_failures",
             "Failed attempts to drain the journal into storage.",
@@ -78,9 +89,61 @@ class Metrics:
             "Refusals above the rate that is recorded singly.",
             registry=self.registry,
         )
+        self.beyond_reservation = Counter(
+            "xairouter_beyond_reservation_usd",
+            "US dollars that calls cost beyond what was reserved for them.",
+            registry=self.registry,
+        )
         self.first_byte = Histogram(
             "xairouter_first_byte_seconds",
             "Time to the first byte of a reply.",
             registry=self.registry,
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
         )
+
+    def _make_gauges(self) -> None:
+        """How things stand now; of several workers, the sum or the worst."""
+        self.running = Gauge(
+            "xairouter_calls_running",
+            "Calls in flight.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.buffered = Gauge(
+            "xairouter_buffered_bytes",
+            "Request bodies held in memory.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.journal = Gauge(
+            "xairouter_journal_bytes",
+            "Bytes of journal not yet drained.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.counters_away = Gauge(
+            "xairouter_counters_away",
+            "1 while Valkey is away and limits are refused or shared out.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self.blind = Gauge(
+            "xairouter_blind_seconds",
+            "Seconds since changes were last read or heard of.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self.held_back = Gauge(
+            "xairouter_owners_held_back",
+            "Owners that are held to a fair share of a busy process.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)

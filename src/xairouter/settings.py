@@ -5,8 +5,9 @@ derived from it.
 """
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,6 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from xairouter.errors import ConfigError
 
 MB = 1024 * 1024
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/\s]*@")
+"""The password in a URL."""
 
 
 class Settings(BaseSettings):
@@ -25,13 +28,31 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(Path("data"), description="Folder for the database and the journal.")
     database_url: str = Field(
-        "", description="SQLAlchemy URL of the database; empty: SQLite in the data directory."
+        "",
+        description="postgresql://user:password@host/name or sqlite:///path; empty: SQLite in the "
+        "data directory.",
     )
     valkey_url: str = Field(
-        "", description="Valkey/Redis for several instances; not yet supported."
+        "",
+        description="valkey://host:port/0: counters of limits and budgets in Valkey or Redis; empty: in "
+        "memory.",
+    )
+    valkey_away: Literal["refuse", "share"] = Field(
+        "refuse",
+        description="While Valkey is away: `refuse` calls of accounts that have limits, or let each "
+        "instance admit its `share` of every limit.",
+    )
+    instances: int = Field(
+        1,
+        ge=1,
+        description="How many instances there are at least, for shares of limits while Valkey is away; "
+        "more are counted where they are heard of.",
     )
     workers: int = Field(
-        1, ge=1, description="Processes to run; more than one is not yet supported."
+        1,
+        ge=1,
+        description="Processes on this machine, one listening socket for all; more than one needs "
+        "PostgreSQL and Valkey.",
     )
     public_url: str = Field("", description="Address under which clients reach the router.")
     allow_private_providers: bool = Field(
@@ -44,19 +65,51 @@ class Settings(BaseSettings):
     max_buffered: int = Field(
         256 * MB, ge=1024, description="Largest sum of request bodies held at once, in bytes."
     )
+    max_running: int = Field(
+        8000,
+        ge=10,
+        description="Most calls in flight in one process; above half of them every owner is held to "
+        "its equal share.",
+    )
+    output_reserve: int = Field(
+        8192,
+        ge=1,
+        description="Tokens of output reserved for a call that declares none; the most that limits "
+        "of tokens reserve.",
+    )
     blind_seconds: float = Field(
-        60, ge=0, description="Seconds that known keys keep working while the database is away."
+        60,
+        ge=0,
+        description="Seconds that known keys keep working while neither the database nor the bus tells "
+        "of changes; 0: not at all.",
     )
     metrics_token: str = Field(
         "", description="Bearer token that may read /metrics from anywhere.", repr=False
+    )
+    otel_endpoint: str = Field(
+        "",
+        description="http://collector:4318: sends a span of each admitted call there (OTLP/HTTP; needs "
+        "xairouter[otel]); empty: none.",
     )
     automation_secret: str = Field(
         "",
         repr=False,
         description="Opens the vaults whose owners granted unattended work; 32 characters or more.",
     )
+    webhook_url: str = Field(
+        "", description="Where notices that concern the installation are sent; see the how-to."
+    )
+    webhook_secret: str = Field(
+        "", repr=False, description="Signs what is sent to XAIROUTER_WEBHOOK_URL."
+    )
     drain_seconds: float = Field(
         30, ge=0, description="Seconds that open calls get to finish after SIGTERM."
+    )
+    drain_notice_seconds: float = Field(
+        0,
+        ge=0,
+        description="Seconds after SIGTERM in which calls are still served while /readyz says no, so "
+        "that load balancers turn elsewhere first.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
     connect_seconds: float = Field(10, gt=0, description="Seconds to connect to a provider.")
@@ -108,12 +161,19 @@ class Settings(BaseSettings):
     @property
     def effective_database_url(self) -> str:
         """The database's URL, the embedded SQLite file where none was named."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.absolute()}/xairouter.db"
+        return self.database_url or f"sqlite:///{self.data_dir.absolute()}/xairouter.db"
 
     @property
     def witness_file(self) -> Path:
         """Where this instance notes what it knows of each vault, outside the database."""
         return self.data_dir / "vault-witness"
+
+    def shown(self, name: str) -> str:
+        """A setting's value for a person to read: secrets are only said to be set."""
+        value = getattr(self, name)
+        if not type(self).model_fields[name].repr:
+            return "(set)" if value else ""
+        return _PASSWORD.sub(r"\1…@", str(value))
 
     def source_of(self, name: str, options: dict[str, Any]) -> str:
         """Where the effective value of ``name`` came from: option, environment or default."""
@@ -137,17 +197,24 @@ def load(**options: Any) -> Settings:
         ]
         raise ConfigError(problems) from None
     problems = []
-    if settings.workers > 1:
+    scheme = settings.database_url.partition("://")[0].partition("+")[0]
+    if settings.workers > 1 and not (scheme in ("postgresql", "postgres") and settings.valkey_url):
         problems.append(
-            "XAIROUTER_WORKERS: several processes need PostgreSQL and Valkey, which this "
-            "version does not support yet; run one."
+            "XAIROUTER_WORKERS: several processes need a database that all reach "
+            "(XAIROUTER_DATABASE_URL=postgresql://…) and counters that all share "
+            "(XAIROUTER_VALKEY_URL=valkey://…)."
         )
     if 0 < len(settings.automation_secret) < 32:
         problems.append("XAIROUTER_AUTOMATION_SECRET: needs 32 characters of chance or more.")
-    if settings.valkey_url:
-        problems.append("XAIROUTER_VALKEY_URL: Valkey is not supported yet; leave it empty.")
-    if settings.database_url and not settings.database_url.startswith("sqlite+aiosqlite:"):
-        problems.append("XAIROUTER_DATABASE_URL: only sqlite+aiosqlite:///… is supported yet.")
+    if settings.webhook_url and len(settings.webhook_secret) < 24:
+        problems.append(
+            "XAIROUTER_WEBHOOK_SECRET: needs 24 characters of chance or more, so that the "
+            "receiver can tell who sends."
+        )
+    if settings.database_url and scheme not in ("postgresql", "postgres", "sqlite"):
+        problems.append(
+            "XAIROUTER_DATABASE_URL: give postgresql://… or sqlite:///…, or leave it empty."
+        )
     if problems:
         raise ConfigError(problems)
     return settings

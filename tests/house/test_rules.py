@@ -32,11 +32,16 @@ BROAD = {
     "ledger/drain.py",
     "directory/directory.py",
     "manage/expire.py",
+    "manage/herald.py",
     "manage/refresh.py",
     "app.py",
-    "cli.py",
+    "cli/__init__.py",
+    "cli/asking.py",
+    "directory/bus.py",
 }
 """The two edges, the background loops, the command line, and the start's self-test."""
+RUNS_PROGRAMS = {"workers.py"}
+"""The supervisor starts this very program, with no word from outside."""
 TABLES = {"standin/replies.py", "standin/faults.py"}
 """Long because they are lists of like things: dialect replies, faults."""
 
@@ -144,13 +149,14 @@ def test_importing_anything_has_no_effect_on_files_and_sockets():
 def test_nothing_builds_sql_from_text_or_runs_programs():
     for path, tree in TREES.items():
         text = path.read_text()
-        assert not re.search(
-            r"\b(subprocess|os\.system|os\.exec|eval\(|exec\(|pickle\.loads)", text
+        assert (
+            not re.search(r"\b(subprocess|os\.system|os\.exec|eval\(|exec\(|pickle\.loads)", text)
+            or _name(path) in RUNS_PROGRAMS
         ), path
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "text":
-                argument = node.args[0]
-                assert isinstance(argument, ast.Constant), (_name(path), node.lineno)
+                for argument in node.args[:1]:
+                    assert isinstance(argument, ast.Constant), (_name(path), node.lineno)
 
 
 def test_every_package_of_the_floors_is_in_the_import_contract():

@@ -72,7 +72,7 @@ def test_a_spliced_body_differs_in_the_model_only(asked, wanted, other, space):
     peek = DIALECTS["openai_chat"].peek(CHAT, body)
     assert isinstance(peek, Peek)
     _, out, injected = DIALECTS["openai_chat"].prepare(
-        CHAT, peek, body, model=wanted, ask_usage=True
+        CHAT, peek, body, model=wanted, ask_usage=True, bound=None
     )
     assert injected is False
     assert json.loads(out) == {**json.loads(body), "model": wanted}
@@ -86,7 +86,15 @@ def test_asking_for_usage_adds_that_and_nothing_else(document, space, options):
         name: value
         for name, value in document.items()
         if name.casefold()
-        not in ("model", "stream", "stream_options", "max_tokens", "n", "max_completion_tokens")
+        not in (
+            "model",
+            "stream",
+            "stream_options",
+            "max_tokens",
+            "n",
+            "best_of",
+            "max_completion_tokens",
+        )
     }
     document |= {"model": "m", "stream": True}
     if options is not None:
@@ -94,7 +102,9 @@ def test_asking_for_usage_adds_that_and_nothing_else(document, space, options):
     body = _write(document, space, False)
     peek = DIALECTS["openai_chat"].peek(CHAT, body)
     assert isinstance(peek, Peek), peek
-    _, out, injected = DIALECTS["openai_chat"].prepare(CHAT, peek, body, model="m", ask_usage=True)
+    _, out, injected = DIALECTS["openai_chat"].prepare(
+        CHAT, peek, body, model="m", ask_usage=True, bound=None
+    )
     assert injected is True
     expected = {**document, "stream_options": {**(options or {}), "include_usage": True}}
     assert json.loads(out) == expected
@@ -330,3 +340,38 @@ def test_no_pattern_of_ours_backtracks_without_bound():
             if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, bytes):
                 for data in hostile:
                     pattern.search(data)
+
+
+BOUNDED = {
+    "/v1/chat/completions": ({"model": "m", "messages": []}, ("max_completion_tokens",)),
+    "/v1/responses": ({"model": "m", "input": "x"}, ("max_output_tokens",)),
+    "/v1/messages": ({"model": "m", "messages": []}, ("max_tokens",)),
+    "/v1beta/models/m:generateContent": ({}, ("generationConfig", "maxOutputTokens")),
+}
+CONFIGS = st.sampled_from([None, {}, {"temperature": 0.5}, "absent"])
+
+
+@given(st.sampled_from(sorted(BOUNDED)), objects, spacing, CONFIGS)
+def test_a_bound_is_put_where_it_belongs_and_nothing_else_changes(path, extra, space, config):
+    base, place = BOUNDED[path]
+    document = {name: value for name, value in extra.items() if name.startswith("x")}
+    document |= base
+    if len(place) == 2 and config != "absent":
+        document[place[0]] = config
+    body = _write(document, space, False)
+    match = find("POST", path.encode())
+    assert match is not None
+    dialect = DIALECTS[match.operation.dialect]
+    peek = dialect.peek(match, body)
+    assert isinstance(peek, Peek), peek
+    _, out, _ = dialect.prepare(
+        match, peek, body, model="m", ask_usage=False, bound=(place[-1], 77)
+    )
+    if len(place) == 2:
+        expected = {**document, place[0]: {**(document.get(place[0]) or {}), place[1]: 77}}
+    else:
+        expected = {**document, place[0]: 77}
+    assert json.loads(out) == expected
+    again = dialect.peek(match, out)
+    assert isinstance(again, Peek)
+    assert again.max_output_tokens == 77

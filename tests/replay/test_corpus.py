@@ -223,6 +223,8 @@ def request_line(exchange: dict[str, Any]) -> tuple[str, bytes]:
 
 async def test_the_pipeline_passes_recorded_exchanges_byte_for_byte(rig: Rig):
     await rig.add_provider_key(name="corpus")
+    # Nobody asks the provider again whether a recorded 401 was meant.
+    rig.house.health.take_rejected = list  # type: ignore[method-assign]
     dice = random.Random(5)
     expected: list[tuple[str, dict[str, int | None], str]] = []
     for exchange in exchanges("public_lite.jsonl.gz"):
@@ -234,6 +236,9 @@ async def test_the_pipeline_passes_recorded_exchanges_byte_for_byte(rig: Rig):
         rig.standin.scripted = Reply(
             reply["status"], (("content-type", content_type(exchange)),), events=parts
         )
+        # What ailed the key after the exchange before is none of this one's matter.
+        for ailing in list(rig.house.health.ailing):
+            rig.house.health.forget(ailing)
         before = len(rig.standin.requests)
         answer = await rig.ask("POST", path, body)
         if answer.headers["x-xairouter-origin"] == "gateway":

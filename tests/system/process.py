@@ -111,10 +111,10 @@ async def start_router(data_dir: Path, **environment: str) -> Router:
     return Router(process, int(found.group(1)))
 
 
-async def create_owner(data_dir: Path) -> str:
+async def create_owner(data_dir: Path, **environment: str) -> str:
     """A first owner; returns its XAI API key."""
     done = await asyncio.to_thread(
-        run_command, "owner", "create", "acme", "--json", data_dir=data_dir
+        run_command, "owner", "create", "acme", "--json", data_dir=data_dir, **environment
     )
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["api_key"])

@@ -1,4 +1,5 @@
-"""The coding agents, unmodified, where XAIROUTER_TEST_AGENTS names the folder of their commands.
+"""The coding agents, unmodified, with the set-ups of their pages, where XAIROUTER_TEST_AGENTS names
+the folder of their commands.
 
 Skipped by name without it: they are hundreds of megabytes from another registry.
 """
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.pages import blocks, exports
 from tests.rig import Rig
 
 FOLDER = os.environ.get("XAIROUTER_TEST_AGENTS", "")
+PAGES = "docs/how-to/agents/"
 
 
 def _command(name: str) -> str:
@@ -52,9 +55,8 @@ async def test_claude_code_works_and_its_own_totals_are_the_ledger_s(rig: Rig, t
         "Say hello",
         "--output-format",
         "json",
-        ANTHROPIC_BASE_URL=rig.url,
-        ANTHROPIC_AUTH_TOKEN=rig.key,
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        **exports(PAGES + "claude-code.md", rig.url, rig.key),
     )
     assert status == 0, out
     usage = json.loads(out)["usage"]
@@ -64,6 +66,7 @@ async def test_claude_code_works_and_its_own_totals_are_the_ledger_s(rig: Rig, t
     )
     assert told == await _sum(rig, "input_tokens")
     assert usage["output_tokens"] == await _sum(rig, "output_tokens")
+    assert {record["session"] for record in await rig.records()} != {None}
 
 
 @pytest.mark.parametrize("websockets", ["true", "false"])
@@ -74,11 +77,8 @@ async def test_codex_works_also_when_its_websocket_probe_is_turned_away(
     await rig.add_provider_key()
     home = tmp_path / "codex"
     home.mkdir()
-    (home / "config.toml").write_text(
-        'model = "gpt-5"\nmodel_provider = "gw"\n[model_providers.gw]\nname = "gw"\n'
-        f'base_url = "{rig.url}/v1"\nenv_key = "GW_KEY"\nwire_api = "responses"\n'
-        f"supports_websockets = {websockets}\n"
-    )
+    [config] = blocks(PAGES + "codex-cli.md", "toml", rig.url)
+    (home / "config.toml").write_text(config + f"supports_websockets = {websockets}\n")
     out, status = await _run(
         tmp_path,
         command,
@@ -96,7 +96,7 @@ async def test_codex_works_also_when_its_websocket_probe_is_turned_away(
         "apps",
         "Say hello",
         CODEX_HOME=str(home),
-        GW_KEY=rig.key,
+        **exports(PAGES + "codex-cli.md", rig.url, rig.key),
     )
     assert status == 0, out
     assert "You said: Say hello" in out
@@ -107,15 +107,9 @@ async def test_gemini_cli_works(rig: Rig, tmp_path: Path):
     command = _command("gemini")
     await rig.add_provider_key()
     (tmp_path / ".gemini").mkdir()
-    (tmp_path / ".gemini" / "settings.json").write_text(
-        json.dumps(
-            {
-                "security": {"auth": {"selectedType": "gemini-api-key"}},
-                "privacy": {"usageStatisticsEnabled": False},
-                "general": {"disableAutoUpdate": True},
-            }
-        )
-    )
+    [config] = blocks(PAGES + "gemini-cli.md", "json")
+    settings = {**json.loads(config), "general": {"disableAutoUpdate": True}}
+    (tmp_path / ".gemini" / "settings.json").write_text(json.dumps(settings))
     out, status = await _run(
         tmp_path,
         command,
@@ -123,9 +117,8 @@ async def test_gemini_cli_works(rig: Rig, tmp_path: Path):
         "gemini-2.5-flash",
         "-p",
         "say hello",
-        GEMINI_API_KEY=rig.key,
-        GOOGLE_GEMINI_BASE_URL=rig.url,
         GEMINI_CLI_TRUST_WORKSPACE="true",
+        **exports(PAGES + "gemini-cli.md", rig.url, rig.key),
     )
     assert status == 0, out
     assert "say hello" in out
@@ -137,30 +130,18 @@ async def test_opencode_works(rig: Rig, tmp_path: Path):
     await rig.add_provider_key()
     work = tmp_path / "work"
     work.mkdir()
-    (work / "opencode.json").write_text(
-        json.dumps(
-            {
-                "provider": {
-                    "xai-router": {
-                        "npm": "@ai-sdk/openai-compatible",
-                        "options": {"baseURL": f"{rig.url}/v1", "apiKey": "{env:XAI_KEY}"},
-                        "models": {"demo-large": {}},
-                    }
-                },
-                "autoupdate": False,
-                "share": "disabled",
-            }
-        )
-    )
+    [config] = blocks(PAGES + "opencode.md", "json", rig.url)
+    settings = {**json.loads(config), "autoupdate": False, "share": "disabled"}
+    (work / "opencode.json").write_text(json.dumps(settings))
     out, status = await _run(
         tmp_path,
         command,
         "run",
         "-m",
-        "xai-router/demo-large",
+        "xai-router/gpt-4o-mini",
         "Say hello",
-        XAI_KEY=rig.key,
         OPENCODE_DISABLE_MODELS_FETCH="1",
+        **exports(PAGES + "opencode.md", rig.url, rig.key),
     )
     assert status == 0, out
     assert "You said: " in out
@@ -169,14 +150,7 @@ async def test_opencode_works(rig: Rig, tmp_path: Path):
 
 VERCEL = """
 import {generateText, streamText} from "ai";
-import {createOpenAI} from "@ai-sdk/openai";
-import {createAnthropic} from "@ai-sdk/anthropic";
-import {createGoogleGenerativeAI} from "@ai-sdk/google";
-const {URL: url, XAI_KEY: apiKey} = process.env;
-const openai = createOpenAI({baseURL: url + "/v1", apiKey});
-const anthropic = createAnthropic({baseURL: url + "/v1", apiKey});
-const google = createGoogleGenerativeAI({baseURL: url + "/v1beta", apiKey});
-const models = [openai.chat, openai.responses, anthropic, google].map((make) => make("demo-large"));
+const models = [openai.chat, openai, anthropic, google].map((make) => make("demo-large"));
 for (const model of models) {
   console.log((await generateText({model, prompt: "Say hello"})).text);
   console.log(await streamText({model, prompt: "Say hello"}).text);
@@ -191,8 +165,9 @@ async def test_the_vercel_ai_sdk_works_in_every_dialect(rig: Rig, tmp_path: Path
     await rig.add_provider_key()
     (tmp_path / "node_modules").symlink_to(modules.resolve())
     script = tmp_path / "say.mjs"
-    script.write_text(VERCEL)
-    out, status = await _run(tmp_path, "node", str(script), URL=rig.url, XAI_KEY=rig.key)
+    [setup] = blocks(PAGES + "vercel-ai-sdk.md", "js", rig.url)
+    script.write_text(setup + VERCEL)
+    out, status = await _run(tmp_path, "node", str(script), XAI_KEY=rig.key)
     assert status == 0, out
     assert out.count("You said: Say hello") == 8, out
     for record in await rig.records(expect=8):

@@ -117,14 +117,94 @@ async def test_whose_key_it_is_and_its_limits_come_from_reply_headers(rig: Rig):
     [
         ("openai", "sk-admin-0123456789abcdefgh", True),
         ("openai", "sk-proj-0123456789abcdefgh", False),
+        ("openai", "sk-svcacct-0123456789abcdefgh", False),
+        ("openai", "sk-0123456789abcdefgh0123", True),
+        ("deepseek", "sk-0123456789abcdefgh0123", False),
         ("anthropic", "sk-ant-admin01-0123456789abcd", True),
     ],
 )
-async def test_an_administration_key_is_named_as_such(rig: Rig, provider, secret, warned):
+async def test_a_key_that_may_too_much_is_named_as_such(rig: Rig, provider, secret, warned):
     dialect = "anthropic_messages" if provider == "anthropic" else "openai_chat"
     made = await _add(rig, provider, secret, endpoints=rig.endpoints(dialect))
     assert bool(made["checkup"]["warnings"]) is warned
     assert secret not in json.dumps(made)
+
+
+async def test_a_management_key_is_named_where_the_provider_tells(rig: Rig):
+    _serve(rig, key={"data": {"label": "x", "is_provisioning_key": True}})
+    assert "administration" in (await _add(rig, "openrouter"))["checkup"]["warnings"][0]
+    _serve(rig, key={"data": {"label": "x", "is_provisioning_key": False}})
+    assert (await _add(rig, "openrouter"))["checkup"]["warnings"] == []
+
+
+HOSTILE = {
+    "a hundred thousand names": [{"id": f"m-{n}"} for n in range(100_000)],
+    "one name, very often": [{"id": "m-0"}] * 50_000,
+    "script": [{"id": "<script>alert(1)</script>"}, {"id": "m-0"}],
+    "very long names": [{"id": "x" * 300}, {"id": "y" * 1_000_000}, {"id": "m-0"}],
+    "ten megabytes of a name": [{"id": "z" * 10_000_000}],
+    "patterns": [{"id": "*"}, {"id": "m-*"}, {"id": "m-0"}],
+    "no names": [{"id": 7}, {"id": None}, "m-0", 5, {}, [], {"id": ""}],
+    "zero characters": [{"id": "m\u0000x"}, {"id": "m-0"}],
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_a_hostile_list_of_models_fills_nothing_and_runs_nothing(rig: Rig, what: str):
+    body = json.dumps({"data": HOSTILE[what]}).encode()
+    head = (("content-type", "application/json"),)
+    rig.standin.scripted = Reply(200, head, body)
+    made = await _add(rig, "openai", "sk-proj-0123456789abcdefgh")
+    assert made["checkup"]["state"] == "ok"
+    found = made["discovered_models"]
+    if what == "ten megabytes of a name":
+        assert found is None
+        assert made["checkup"]["why"] == "Its list of models cannot be read."
+        return
+    assert len(found) <= 5000
+    assert len(set(found)) == len(found)
+    assert all(0 < len(name) <= 256 and "*" not in name for name in found)
+    shown = await rig.ask("GET", "/v1/models")
+    assert shown.status == 200
+    assert len(shown.json()["data"]) == len(found)
+    stored = (await rig.ask("GET", f"/api/v1/provider-keys/{made['id']}")).json()
+    assert len(stored["discovered_models"]) == len(found)
+
+
+async def test_a_check_up_that_hangs_ends_and_the_key_is_stored(rig: Rig, monkeypatch):
+    from xairouter.manage import probe
+
+    monkeypatch.setattr(probe, "_WHOLE_SECONDS", 0.3)
+    rig.standin.failing = {SECRET: "fault-timeout"}
+    made = await _add(rig, "openai")
+    assert made["checkup"]["state"] == "unreached"
+    assert "too long" in made["checkup"]["why"]
+    assert [key["id"] for key in await _keys(rig)] == [made["id"]]
+    rig.standin.failing = {SECRET: "fault-drip"}
+    monkeypatch.setattr(probe, "_WHOLE_SECONDS", 0.05)
+    tested = await rig.ask("POST", f"/api/v1/provider-keys/{made['id']}/test")
+    assert tested.json()["checkup"]["state"] in ("unreached", "ok")
+
+
+async def _keys(rig: Rig) -> list[dict]:
+    return (await rig.ask("GET", "/api/v1/provider-keys")).json()["items"]
+
+
+async def test_a_wrong_secret_is_refused_and_nothing_is_stored(rig: Rig):
+    rig.standin.rejected.add(SECRET)
+    answer = await rig.ask(
+        "POST",
+        "/api/v1/provider-keys",
+        {
+            "name": "x",
+            "provider": "openai",
+            "secret": SECRET,
+            "endpoints": rig.endpoints("openai_chat"),
+        },
+    )
+    assert (answer.status, answer.json()["code"]) == (422, "provider_key_rejected")
+    assert SECRET.encode() not in answer.body
+    assert await _keys(rig) == []
 
 
 async def test_a_fact_that_is_not_told_spoils_nothing(rig: Rig):

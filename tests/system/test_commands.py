@@ -53,9 +53,10 @@ def test_settings_show_values_sources_and_no_secret(tmp_path: Path):
     [
         ({"XAIROUTER_DRAIN_SECONDS": "abc"}, "XAIROUTER_DRAIN_SECONDS"),
         ({"XAIROUTER_WORKERS": "2"}, "several"),
-        ({"XAIROUTER_VALKEY_URL": "valkey://x"}, "Valkey"),
+        ({"XAIROUTER_VALKEY_URL": "mail://x"}, "VALKEY_URL"),
         ({"XAIROUTER_LOG_LEVEL": "loud"}, "LEVEL"),
-        ({"XAIROUTER_DATABASE_URL": "postgresql://x"}, "sqlite"),
+        ({"XAIROUTER_DATABASE_URL": "mysql://x"}, "sqlite"),
+        ({"XAIROUTER_DATABASE_URL": "postgresql://a:b@127.0.0.1:9/x"}, "cannot be used"),
         ({"XAIROUTER_TRUSTED_PROXIES": "nowhere"}, "PROXIES"),
         ({"XAIROUTER_AUTOMATION_SECRET": "short"}, "32"),
     ],

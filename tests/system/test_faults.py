@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 
 import pytest
 
@@ -235,10 +236,39 @@ async def test_another_key_serves_what_one_cannot(rig: Rig):
     rig.standin.rejected.add("sk-bad-0123456789abcdefgh")
     tries = [await rig.chat() for _ in range(5)]
     assert [answer.status for answer in tries] == [200] * 5
-    assert {answer.headers["x-xairouter-attempts"] for answer in tries} == {"2"}
+    assert [answer.headers["x-xairouter-attempts"] for answer in tries] == ["2", "1", "1", "1", "1"]
     records = await rig.records(expect=5)
-    assert {record["attempts"] for record in records} == {2}
-    assert len(rig.standin.requests) == sum(record["attempts"] for record in records)
+    calls = [r for r in rig.standin.requests if r.method == "POST"]
+    assert len(calls) == sum(record["attempts"] for record in records) == 6
+
+
+async def test_a_limited_key_is_left_alone_for_as_long_as_it_says(rig: Rig):
+    await rig.add_provider_key()
+    rig.standin.failing = {SECRET: "fault-429"}
+    assert (await rig.chat()).status == 429
+    count = len(rig.standin.requests)
+    for _ in range(3):
+        answer = await rig.chat()
+        assert (answer.status, answer.code) == (503, "all_keys_sleeping")
+        assert 1 <= int(answer.headers["retry-after"]) <= 7
+    assert len(rig.standin.requests) == count
+    shown = (await rig.ask("GET", "/api/v1/provider-keys")).json()["items"][0]["health"]
+    assert shown["state"] == "sleeping"
+    assert shown["until"].endswith("Z")
+    assert "key_limited" in shown["why"]
+    rig.standin.failing = {}
+    assert (await rig.chat("another-model")).status == 200, "only that model of the key sleeps"
+    rig.house.health.now = lambda: time.monotonic() + 10
+    assert (await rig.chat()).status == 200
+
+
+async def test_another_key_takes_the_calls_of_one_that_sleeps(rig: Rig):
+    await rig.add_provider_key(name="a", weight=1_000_000)
+    await rig.add_provider_key(name="b", secret="sk-bbb-0123456789abcdefgh")
+    rig.standin.failing = {SECRET: "fault-429"}
+    answers = [await rig.chat() for _ in range(6)]
+    assert {answer.status for answer in answers} == {200}
+    assert [r.secret for r in rig.standin.requests].count(SECRET) == 1
 
 
 @pytest.mark.parametrize("fault", ["fault-429", "fault-500", "fault-reset-before"])
@@ -273,7 +303,8 @@ async def test_keys_of_one_level_share_the_load_by_weight(rig: Rig):
     secrets = {name: f"sk-{name}-0123456789abcdefgh" for name in ("light", "heavy")}
     await rig.add_provider_key(name="light", secret=secrets["light"], weight=1)
     await rig.add_provider_key(name="heavy", secret=secrets["heavy"], weight=4)
-    await asyncio.gather(*(rig.chat() for _ in range(120)))
+    questions = [[{"role": "user", "content": f"question {n}"}] for n in range(120)]
+    await asyncio.gather(*(rig.chat(messages=one) for one in questions))
     used = [received.secret for received in rig.standin.requests]
     assert 60 < used.count(secrets["heavy"]) < 118
     assert used.count(secrets["light"]) >= 2

@@ -1,75 +1,35 @@
-"""Frameworks, unmodified, where XAIROUTER_TEST_FRAMEWORKS names a Python that has them.
+"""Frameworks, unmodified, with the set-ups of their pages, where XAIROUTER_TEST_FRAMEWORKS names a
+Python that has them.
 
 Skipped by name without it: they would bring a hundred packages into the tests' environment.
 """
 
 import asyncio
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.pages import blocks, exports
 from tests.rig import Rig
 
 PYTHON = os.environ.get("XAIROUTER_TEST_FRAMEWORKS", "")
 SAYS = "You said: Say hello"
 
-LANGCHAIN_OPENAI = """
-from langchain_openai import ChatOpenAI
-model = ChatOpenAI(base_url=URL + "/v1", api_key=KEY, model="demo-large")
-print(model.invoke("Say hello").content)
-print("".join(chunk.content for chunk in model.stream("Say hello")))
-"""
-
-LANGCHAIN_ANTHROPIC = """
-from langchain_anthropic import ChatAnthropic
-model = ChatAnthropic(base_url=URL, api_key=KEY, model="demo-large", max_tokens=100)
+TWO_CALLS = {
+    "langchain": """
 print(model.invoke("Say hello").content)
 print("".join(chunk.text for chunk in model.stream("Say hello")))
-"""
-
-LANGCHAIN_GOOGLE = """
-from langchain_google_genai import ChatGoogleGenerativeAI
-model = ChatGoogleGenerativeAI(base_url=URL, api_key=KEY, model="demo-large")
-print(model.invoke("Say hello").content)
-print("".join(chunk.content for chunk in model.stream("Say hello")))
-"""
-
-PYDANTIC_AI_OPENAI = """
+""",
+    "pydantic-ai": """
 from pydantic_ai import Agent
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.providers.openai import OpenAIProvider
-provider = OpenAIProvider(base_url=URL + "/v1", api_key=KEY)
-for kind in (OpenAIChatModel, OpenAIResponsesModel):
-    print(Agent(kind("demo-large", provider=provider)).run_sync("Say hello").output)
-"""
-
-PYDANTIC_AI_ANTHROPIC = """
-from pydantic_ai import Agent
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-model = AnthropicModel("demo-large", provider=AnthropicProvider(base_url=URL, api_key=KEY))
 for _ in range(2):
     print(Agent(model).run_sync("Say hello").output)
-"""
-
-PYDANTIC_AI_GOOGLE = """
-from pydantic_ai import Agent
-from pydantic_ai.models.google import GoogleModel
-from pydantic_ai.providers.google import GoogleProvider
-model = GoogleModel("demo-large", provider=GoogleProvider(base_url=URL, api_key=KEY))
-for _ in range(2):
-    print(Agent(model).run_sync("Say hello").output)
-"""
-
-SCRIPTS = {
-    "langchain-openai": LANGCHAIN_OPENAI,
-    "langchain-anthropic": LANGCHAIN_ANTHROPIC,
-    "langchain-google-genai": LANGCHAIN_GOOGLE,
-    "pydantic-ai openai": PYDANTIC_AI_OPENAI,
-    "pydantic-ai anthropic": PYDANTIC_AI_ANTHROPIC,
-    "pydantic-ai google": PYDANTIC_AI_GOOGLE,
+""",
 }
+SETUPS = {f"{name} {number}": (name, number) for name in TWO_CALLS for number in range(3)}
+"""Three set-ups on each page: OpenAI chat, Anthropic messages, Gemini."""
 
 
 async def _run(home: Path, *command: str) -> str:
@@ -94,14 +54,16 @@ def _python() -> str:
     return PYTHON
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SETUPS)
 async def test_a_framework_s_two_calls_are_answered_and_metered(
     rig: Rig, tmp_path: Path, name: str
 ):
     python = _python()
     await rig.add_provider_key()
-    head = f"URL, KEY = {rig.url!r}, {rig.key!r}\n"
-    out = await _run(tmp_path, python, "-c", head + SCRIPTS[name])
+    framework, number = SETUPS[name]
+    setup = blocks(f"docs/how-to/agents/{framework}.md", "python", rig.url)[number]
+    script = f"XAI_KEY = {rig.key!r}\n{setup}{TWO_CALLS[framework]}"
+    out = await _run(tmp_path, python, "-c", script)
     assert out.count(SAYS) == 2, out
     for record in await rig.records(expect=2):
         assert record["outcome"] == "completed"
@@ -114,12 +76,11 @@ async def test_llm_with_a_model_of_its_configuration(rig: Rig, tmp_path: Path):
     await rig.add_provider_key()
     folder = tmp_path / ".config" / "io.datasette.llm"
     folder.mkdir(parents=True)
-    (folder / "extra-openai-models.yaml").write_text(
-        f"- model_id: xai-demo\n  model_name: demo-large\n  api_base: {rig.url}/v1\n"
-        "  api_key_name: xai\n"
-    )
-    command = (python, "-m", "llm", "-m", "xai-demo", "--key", rig.key, "Say hello")
-    assert SAYS in await _run(tmp_path, *command)
+    [models] = blocks("docs/how-to/agents/llm.md", "yaml", rig.url)
+    (folder / "extra-openai-models.yaml").write_text(models)
+    setup, say = blocks("docs/how-to/agents/llm.md", "sh")[0].strip().splitlines()
+    await _run(tmp_path, python, "-m", *setup.replace('"$XAI_KEY"', rig.key).split())
+    assert SAYS in await _run(tmp_path, python, "-m", *shlex.split(say))
     [record] = await rig.records(expect=1)
     assert record["outcome"] == "completed"
     assert record["input_tokens"]
@@ -131,11 +92,12 @@ async def test_aider_works(rig: Rig, tmp_path: Path):
     if not command.is_file():
         pytest.skip("XAIROUTER_TEST_AIDER names no aider")
     await rig.add_provider_key()
+    setup = exports("docs/how-to/agents/aider.md", rig.url, rig.key)
     out = await _run(
         tmp_path,
+        *("env", *(f"{name}={value}" for name, value in setup.items())),
         str(command),
-        *("--model", "openai/demo-large", "--openai-api-base", f"{rig.url}/v1"),
-        *("--openai-api-key", rig.key, "--message", "Say hello"),
+        *("--model", "openai/gpt-4o-mini", "--message", "Say hello"),
         *("--no-git", "--yes-always", "--no-show-model-warnings", "--no-check-update"),
         *("--analytics-disable", "--no-pretty", "--edit-format", "ask"),
     )

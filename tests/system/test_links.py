@@ -4,7 +4,6 @@ import asyncio
 import html
 import json
 import re
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -86,10 +85,7 @@ async def test_another_site_cannot_send_the_form(rig: Rig, headers: dict[str, st
 
 async def test_a_link_that_is_too_old_is_gone(rig: Rig):
     _, token = await _invite(rig, "late")
-    db = sqlite3.connect(rig.house.settings.data_dir / "xairouter.db")
-    db.execute("update one_time_links set expires_at_ms = 1")
-    db.commit()
-    db.close()
+    await rig.sql("update one_time_links set expires_at_ms = 1")
     for method in ("GET", "POST"):
         answer = await rig.ask(method, f"/console/setup/{token}", key=None)
         assert answer.status == 404

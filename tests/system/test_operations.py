@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-import sqlite3
+
+import sqlalchemy as sa
 
 from tests.rig import Rig, start_rig
+from xairouter.storage.tables import operations
 
 
 async def test_health_and_readiness(rig: Rig):
@@ -90,28 +92,52 @@ async def test_usage_and_operations_extend_one_chain_per_owner(rig: Rig):
         await rig.chat()
     await rig.ask("PATCH", "/api/v1/settings", {"on_revoke": "finish"})
     await rig.records(expect=3)
-    db = sqlite3.connect(rig.house.settings.data_dir / "xairouter.db")
     for owner, least in ((rig.owner_id, 6), (other.account.id, 1)):
         last, count = bytes(32), 0
-        for seq, leaf, link in db.execute(
-            "select seq, leaf, hash from chain where owner_id = ? order by seq", (owner,)
+        for seq, leaf, link in await rig.sql(
+            ("select seq, leaf, hash from chain where owner_id = ? order by seq", (owner,))
         ):
             count += 1
             assert seq == count
             last = hashlib.sha256(last + leaf).digest()
             assert link == last
         assert count >= least
-        assert db.execute(
-            "select seq, hash from chain_heads where owner_id = ?", (owner,)
-        ).fetchone() == (count, last)
-    db.row_factory = sqlite3.Row
-    row = dict(db.execute("select * from operations limit 1").fetchone())
-    salt, leaf = db.execute(
-        "select salt, leaf from chain where ref_id = ?", (row["id"],)
-    ).fetchone()
+        head = await rig.sql(("select seq, hash from chain_heads where owner_id = ?", (owner,)))
+        assert head == [(count, last)]
+    async with rig.house.database.read() as connection:
+        row = dict((await connection.execute(sa.select(operations))).mappings().first() or {})
+    [[salt, leaf]] = await rig.sql(("select salt, leaf from chain where ref_id = ?", (row["id"],)))
     content = json.dumps({n: row[n] for n in sorted(row)}, separators=(",", ":")).encode()
     assert leaf == hashlib.sha256(salt + content).digest()
-    db.close()
+
+
+async def test_a_change_is_logged_with_before_and_after_and_no_secret(rig: Rig):
+    key = await rig.add_provider_key(name="before")
+    team = (await rig.ask("POST", "/api/v1/accounts", {"name": "team"})).json()
+    account = f"/api/v1/accounts/{team['account']['id']}"
+    await rig.ask("PATCH", f"/api/v1/provider-keys/{key['id']}", {"name": "after", "level": 3})
+    await rig.ask("PATCH", account, {"name": "crew", "status": "suspended"})
+    await rig.ask("PATCH", f"{account}/keys/{team['key']['id']}", {"name": "ci"})
+    hook = f"{rig.standin_url}/hook/a-token-of-the-receiver"
+    await rig.ask("PATCH", "/api/v1/settings", {"record_days": 30, "webhook_url": hook})
+    await rig.ask("PATCH", account, {"parent": "acc_nowhere"})
+    page = (await rig.ask("GET", "/api/v1/operations")).json()["items"]
+    told = {(one["verb"], one["result"]): one for one in page}
+    changed = told[("provider_keys.change", "ok")]["detail"]
+    assert changed["before"] == {"name": "before", "level": 1}
+    assert changed["after"] == {"name": "after", "level": 3}
+    moved = told[("accounts.change", "ok")]
+    assert moved["detail"]["before"] == {"name": "team", "status": "active"}
+    assert moved["detail"]["after"] == {"name": "crew", "status": "suspended"}
+    assert moved["actor_key_id"]
+    assert moved["client_ip"] == "127.0.0.1"
+    assert told[("keys.change", "ok")]["detail"]["after"] == {"name": "ci"}
+    settings = told[("settings.change", "ok")]["detail"]
+    assert settings["fields"] == ["record_days", "webhook_url"]
+    assert settings["after"] == {"record_days": 30}
+    assert ("accounts.change", "not_found") in told, "refused attempts too"
+    assert "a-token-of-the-receiver" not in json.dumps(page)
+    assert "whsec_" not in json.dumps(page)
 
 
 async def test_settings_are_read_and_changed(rig: Rig):
@@ -128,7 +154,7 @@ async def test_settings_are_read_and_changed(rig: Rig):
         {"time_zone": "Mars/Base"},
         {"on_client_gone": "wait"},
         {"nothing": 1},
-        {"webhook_url": "https://x.example"},
+        {"webhook_url": "ftp://x.example"},
     ):
         answer = await rig.ask("PATCH", "/api/v1/settings", bad)
         assert answer.status == 422, bad
@@ -151,6 +177,9 @@ async def test_usage_totals_group_and_filter(rig: Rig):
     assert own["calls"] == 1
     empty = (await rig.ask("GET", "/api/v1/usage?model=none")).json()["totals"]
     assert (empty["calls"], empty["cost_usd"]) == (0, None)
+    for provider, calls in (("custom", 4), ("openai", 0)):
+        some = (await rig.ask("GET", f"/api/v1/usage?provider={provider}")).json()["totals"]
+        assert some["calls"] == calls
     part = f"/api/v1/usage/records?account={sub['account']['id']}"
     assert len((await rig.ask("GET", part)).json()["items"]) == 1
     assert (
@@ -172,10 +201,9 @@ async def test_records_past_their_days_are_forgotten_and_their_sums_stay(rig: Ri
     await rig.chat()
     await rig.records(expect=1)
     assert await forget_old(rig.house.database) == 0
-    db = sqlite3.connect(rig.house.settings.data_dir / "xairouter.db")
-    db.execute("update usage_records set started_at_ms = started_at_ms - 366 * 86400000")
-    db.commit()
+    await rig.sql(
+        "update usage_records set started_at_ms = started_at_ms - 366 * cast(86400000 as bigint)"
+    )
     assert await forget_old(rig.house.database) == 1
-    assert db.execute("select sum(calls) from usage_hours").fetchone() == (1,)
-    assert db.execute("select count(*) from chain where kind = 'usage'").fetchone() == (1,)
-    db.close()
+    assert await rig.sql("select sum(calls) from usage_hours") == [(1,)]
+    assert await rig.sql("select count(*) from chain where kind = 'usage'") == [(1,)]

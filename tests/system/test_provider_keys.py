@@ -356,6 +356,7 @@ async def test_listed_providers_get_the_list_s_price(rig: Rig):
     assert totals[0]["calls"] == 1
 
 
+@pytest.mark.sqlite_only
 async def test_a_deleted_key_s_sealed_bytes_are_gone_from_the_live_files(rig: Rig):
     import sqlite3
 

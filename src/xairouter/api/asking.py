@@ -1,15 +1,18 @@
 """Who asks: the same credentials and the same identity as in the data plane."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request, Response
 
+from xairouter.clock import now_ms
 from xairouter.directory.identity import Identifier
 from xairouter.domain.calls import Refusal
 from xairouter.errors import ManageError
 from xairouter.manage.desk import Actor, Desk, StaleVaultError
+from xairouter.manage.versions import version_of
+from xairouter.policy.decide import enter
 
 T = TypeVar("T")
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -31,7 +34,11 @@ async def actor_of(request: Request) -> Actor:
     identity = await identifier.resolve(headers, b"")
     if isinstance(identity, Refusal):
         raise ManageError(identity.code, identity.message)
-    return Actor(identity.caller, identity.vault, address_of(request))
+    address = address_of(request)
+    refused = enter(identity.caller, now_ms(), address, None)
+    if refused is not None:
+        raise ManageError(refused.code, refused.message)
+    return Actor(identity.caller, identity.vault, address)
 
 
 def address_of(request: Request) -> str:
@@ -89,9 +96,32 @@ def every_body_is_json(app: App, body_idle_seconds: float) -> App:
     return read_as_json
 
 
+def if_match(
+    tag: Annotated[str | None, Header(alias="if-match", max_length=200)] = None,
+) -> str | None:
+    """The version that a change is meant for (RFC 9110 §13.1.1), None for any."""
+    if tag is None or tag.strip() == "*":
+        return None
+    return tag.strip().removeprefix("W/").strip('"')
+
+
+def tagged(response: Response, view: Mapping[str, Any]) -> None:
+    """Name the state that is shown, for ``If-Match``."""
+    response.headers["etag"] = f'"{version_of(view)}"'
+
+
 TheDesk = Annotated[Desk, Depends(desk_of)]
 TheActor = Annotated[Actor, Depends(actor_of)]
 RawBody = Annotated[bytes, Depends(raw_body)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 """Items of a page."""
+
+
+def rehearsed(dry_run: bool = False, days: Annotated[int, Query(ge=1, le=90)] = 7) -> int | None:
+    """Over how many days a change is only to be rehearsed; None to make it."""
+    return days if dry_run else None
+
+
+Rehearsed = Annotated[int | None, Depends(rehearsed)]
+IfMatch = Annotated[str | None, Depends(if_match)]
 Json = dict[str, Any]

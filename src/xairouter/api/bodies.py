@@ -1,6 +1,6 @@
 """What management bodies may hold. Unknown fields are refused by name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -20,9 +20,8 @@ class AccountNew(Body):
     email: Email | None = None
     parent: str | None = None
     can_manage: bool = False
-    rules: dict[str, None] | None = Field(
-        None, description="Rules are not supported yet: only null and fields of null are accepted."
-    )
+    rules: dict[str, Any] | None = Field(None, description="The rules document.")
+    invite: bool = Field(False, description="Answer with a one-time link instead of a key.")
 
 
 class AccountChange(Body):
@@ -57,17 +56,33 @@ class KeyChange(Body):
     expires_at: AwareDatetime | None = None
 
 
-class SettingsChange(Body):
-    """What is to change about the settings."""
+class ExplainBody(Body):
+    """A call to be explained: one that was made (``call_id``), or one that might be."""
 
-    time_zone: str | None = Field(None, max_length=64)
-    unpriced: Literal["refuse", "allow"] | None = None
-    on_client_gone: Literal["cancel", "finish"] | None = None
-    on_revoke: Literal["end", "finish"] | None = None
-    session_minutes: int | None = Field(None, ge=1, le=720)
-    vault_idle_seconds: int | None = Field(None, ge=0, le=43_200)
-    record_days: int | None = Field(None, ge=1, le=3650)
-    webhook_url: str | None = None
+    call_id: str | None = Field(None, max_length=64)
+    account: str | None = Field(None, max_length=64)
+    key_id: str | None = Field(None, max_length=64)
+    method: str = Field("POST", max_length=16)
+    path: str = Field("/v1/chat/completions", max_length=1024)
+    model: str | None = Field(None, max_length=1024)
+    ip: str | None = Field(None, max_length=64)
+    stream: bool = False
+    max_output_tokens: int | None = Field(None, ge=0, le=10**12)
+    input_tokens: int = Field(0, ge=0, le=10**12)
+    at: AwareDatetime | None = None
+
+
+class OwnerNew(Body):
+    """An owner to be invited."""
+
+    name: str
+    email: Email | None = None
+
+
+class OwnerChange(Body):
+    """What an operator may change about an owner."""
+
+    status: Literal["active", "suspended"]
 
 
 class Panic(Body):

@@ -1,190 +1,156 @@
-"""The console's pages, as one table of routes: what each shows and which verb of ``manage`` it does.
+"""The console's pages as one table of routes.
 
-A page is reached with a session (``visit.py``), but for signing in and the page behind a one-time
-link, where an owner comes into being. Every form works without script.
+A page is reached with a session (``visit.py``), but for the entrance and the operator's pages, which
+have a session of their own without any vault. Every form works without script.
 """
-
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from xairouter.console.snippets import DEMO_MODEL, Snippet, filled
-from xairouter.console.visit import HERE, SECURITY_HEADERS, Visit, Visits
-from xairouter.custody.intake import read_form
-from xairouter.errors import ManageError, StorageError
-from xairouter.manage import links, provider_keys, sessions, usage
-from xairouter.policy.routing import served_names
-from xairouter.providers.interface import DEFAULT_AUTH
-from xairouter.providers.table import PROVIDERS
+from xairouter.console.rooms import (
+    accounts,
+    entrance,
+    explain,
+    find,
+    live,
+    me,
+    notices,
+    operations,
+    operator,
+    overview,
+    playground,
+    provider_keys,
+    routing,
+    rules,
+    settings,
+    usage,
+)
+from xairouter.console.rooms import help as help_room
+from xairouter.console.visit import HERE, SECURITY_HEADERS, Page, Visits
+from xairouter.errors import StorageError
+from xairouter.observe import log
 
-_FILES = {
-    "console.css": "text/css",
-    "console.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
+_KINDS = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
 }
-HOME = "/console/provider-keys"
-SHOWN_CALLS = 50
+_FILES = {
+    str(path.relative_to(HERE / "static")): path
+    for path in sorted((HERE / "static").rglob("*"))
+    if path.suffix in _KINDS
+}
+_KEY = "/console/provider-keys/{key_id}"
+_ACCOUNT = "/console/accounts/{account_id}"
+
+SIGNED_IN: tuple[tuple[str, str, Page], ...] = (
+    ("GET", "/console/", overview.show_overview),
+    ("GET", "/console/edges", overview.show_edges),
+    ("GET", "/console/find", find.show_found),
+    ("GET", "/console/live", live.show_live),
+    ("GET", "/console/provider-keys", provider_keys.show_provider_keys),
+    ("POST", "/console/provider-keys", provider_keys.add_provider_key),
+    ("GET", _KEY, provider_keys.show_provider_key),
+    ("POST", _KEY, provider_keys.change_provider_key),
+    ("POST", f"{_KEY}/status", provider_keys.set_status),
+    ("POST", f"{_KEY}/replace", provider_keys.replace_secret),
+    ("POST", f"{_KEY}/test", provider_keys.test_key),
+    ("POST", f"{_KEY}/delete", provider_keys.delete_key),
+    ("GET", "/console/accounts", accounts.show_accounts),
+    ("POST", "/console/accounts", accounts.create_account),
+    ("GET", "/console/accounts/new", accounts.show_new),
+    ("GET", _ACCOUNT, accounts.show_account),
+    ("POST", _ACCOUNT, accounts.change_account),
+    ("POST", f"{_ACCOUNT}/status", accounts.set_status),
+    ("POST", f"{_ACCOUNT}/invite", accounts.invite),
+    ("POST", f"{_ACCOUNT}/delete", accounts.delete_account),
+    ("POST", f"{_ACCOUNT}/keys", accounts.create_key),
+    ("POST", f"{_ACCOUNT}/keys/{{key_id}}", accounts.change_key),
+    ("GET", f"{_ACCOUNT}/rules", rules.show_rules),
+    ("POST", f"{_ACCOUNT}/rules", rules.change_rules),
+    ("POST", f"{_ACCOUNT}/rules/check", rules.check_rules),
+    ("GET", "/console/panic", accounts.show_panic),
+    ("POST", "/console/panic", accounts.panic),
+    ("GET", "/console/me", me.show_me),
+    ("GET", "/console/routing", routing.show_routing),
+    ("POST", "/console/routing", routing.change_routing),
+    ("GET", "/console/usage", usage.show_usage),
+    ("GET", "/console/usage/export", usage.export),
+    ("GET", "/console/calls", usage.show_calls),
+    ("GET", "/console/calls/{call_id}", usage.show_call),
+    ("GET", "/console/explain", explain.show_explain),
+    ("GET", "/console/operations", operations.show_operations),
+    ("POST", "/console/operations/check", operations.check_chain),
+    ("GET", "/console/playground", playground.show_playground),
+    ("POST", "/console/playground/key", playground.issue_key),
+    ("GET", "/console/notices", notices.show_notices),
+    ("POST", "/console/notices/{notice_id}/dismiss", notices.dismiss_notice),
+    ("GET", "/console/settings", settings.show_settings),
+    ("POST", "/console/settings", settings.change_settings),
+    ("POST", "/console/settings/webhook", settings.test_webhook),
+    ("POST", "/console/settings/prices", settings.change_prices),
+    ("POST", "/console/settings/vault", settings.change_vault),
+    ("POST", "/console/settings/take-over", settings.take_over),
+    ("POST", "/console/settings/export", settings.export),
+    ("GET", "/console/help", help_room.show_help),
+    ("GET", "/console/help/{name:path}", help_room.show_document),
+    ("POST", "/console/sign-out", entrance.sign_out),
+)
+OPEN: tuple[tuple[str, str, Page], ...] = (
+    ("GET", "/console/setup/{token}", entrance.show_setup),
+    ("POST", "/console/setup/{token}", entrance.use_setup),
+    ("GET", "/console/invitation/{token}", entrance.show_invitation),
+    ("POST", "/console/invitation/{token}", entrance.use_invitation),
+    ("GET", "/console/sign-in", entrance.show_sign_in),
+    ("POST", "/console/sign-in", entrance.sign_in),
+    ("GET", "/console/recover", entrance.show_recovery),
+    ("POST", "/console/recover", entrance.recover),
+    ("POST", "/console/theme", entrance.choose_theme),
+    ("GET", "/console/operator/{token}", operator.show_link),
+    ("POST", "/console/operator/{token}", operator.use_link),
+)
+OPERATOR: tuple[tuple[str, str, Page], ...] = (
+    ("GET", "/console/operator", operator.show_owners),
+    ("POST", "/console/operator", operator.invite_owner),
+    ("POST", "/console/operator/sign-out", operator.sign_out),
+    ("POST", "/console/operator/owners/{owner_id}", operator.change_owner),
+)
 
 
 def console_app(visits: Visits) -> Starlette:
     """The console as an application under /console."""
 
-    async def root(request: Request) -> Response:
-        return RedirectResponse(HOME, 303, headers=SECURITY_HEADERS)
-
     async def asset(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in _FILES:
-            return visits.page("gone.html", 404)
+        path = _FILES.get(request.path_params["name"])
+        if path is None:
+            return visits.visit(request).render("gone.html", 404)
         headers = {**SECURITY_HEADERS, "cache-control": "public, max-age=3600"}
-        return FileResponse(HERE / "static" / name, media_type=_FILES[name], headers=headers)
+        return FileResponse(path, media_type=_KINDS[path.suffix], headers=headers)
 
     async def away(request: Request, error: Exception) -> Response:
-        return visits.page("away.html", 503)
+        return visits.visit(request).render("away.html", 503)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        log.error("console_failed", room=request.url.path.split("/")[2:3], exc_info=error)
+        return visits.visit(request).render("failed.html", 500)
 
     async def missing(request: Request, error: Exception) -> Response:
-        return visits.page("gone.html", 404)
+        return visits.visit(request).render("gone.html", 404)
 
+    wrapped = [
+        Route("/console/static/{name:path}", asset, methods=["GET"]),
+        # The one page of the operator whose path an operator's link could have, too.
+        *(Route(path, visits.operator(page), methods=[method]) for method, path, page in OPERATOR),
+        *(Route(path, visits.open(page), methods=[method]) for method, path, page in OPEN),
+        *(
+            Route(path, visits.signed_in(page), methods=[method])
+            for method, path, page in SIGNED_IN
+        ),
+    ]
     return Starlette(
-        routes=[
-            Route("/console/", root, methods=["GET"]),
-            Route("/console/static/{name}", asset, methods=["GET"]),
-            Route("/console/setup/{token}", visits.open(show_setup), methods=["GET"]),
-            Route("/console/setup/{token}", visits.open(use_setup), methods=["POST"]),
-            Route("/console/sign-in", visits.open(show_sign_in), methods=["GET"]),
-            Route("/console/sign-in", visits.open(sign_in), methods=["POST"]),
-            Route("/console/sign-out", visits.signed_in(sign_out), methods=["POST"]),
-            Route(HOME, visits.signed_in(show_provider_keys), methods=["GET"]),
-            Route(HOME, visits.signed_in(add_provider_key), methods=["POST"]),
-            Route("/console/calls", visits.signed_in(show_calls), methods=["GET"]),
-        ],
-        exception_handlers={StorageError: away, 404: missing, 405: missing},
+        routes=wrapped,
+        exception_handlers={StorageError: away, 404: missing, 405: missing, 500: failed},
     )
-
-
-async def show_setup(visit: Visit) -> Response:
-    """The form behind a one-time link; looking uses nothing up."""
-    link = await links.find_link(visit.desk.database, visit.request.path_params["token"])
-    return visit.page("gone.html", 404) if link is None else _setup_form(visit, link)
-
-
-async def use_setup(visit: Visit) -> Response:
-    """Use the link up: an owner comes into being, and its secrets are shown, once."""
-    token = visit.request.path_params["token"]
-    link = await links.find_link(visit.desk.database, token)
-    if link is None:
-        return visit.page("gone.html", 404)
-    fields = read_form(await visit.body()).fields
-    name = link.name or str(fields.get("name", ""))
-    email = str(fields.get("email", "")).strip() or None
-    try:
-        witness = visit.desk.room.witness
-        made = await links.redeem(visit.desk.database, witness, token, name, email)
-    except ManageError as error:
-        if error.code == "not_found":
-            return visit.page("gone.html", 404)
-        return _setup_form(visit, link, error.detail, name)
-    page = visit.page(
-        "welcome.html",
-        201,
-        account=made.account,
-        api_key=made.api_key,
-        recovery_code=made.recovery_code,
-        snippets=filled(visit.url, made.api_key),
-        can_sign_in=visit.can_sign_in,
-    )
-    if visit.can_sign_in:
-        await visit.sign_in(page, made.api_key)
-    return page
-
-
-def _setup_form(visit: Visit, link: links.Link, problem: str = "", name: str = "") -> Response:
-    return visit.page("setup.html", 422 if problem else 200, link=link, problem=problem, name=name)
-
-
-async def show_sign_in(visit: Visit) -> Response:
-    return visit.page("sign_in.html", problem="", can_sign_in=visit.can_sign_in)
-
-
-async def sign_in(visit: Visit) -> Response:
-    """Open a session with an XAI API key; what is wrong with a key is not told apart."""
-    key = str(read_form(await visit.body()).fields.get("key", "")).strip()
-    moved = RedirectResponse(HOME, 303, headers=SECURITY_HEADERS)
-    if visit.can_sign_in and await visit.sign_in(moved, key):
-        return moved
-    problem = "This key does not open a vault here. Check it, or use the recovery code."
-    return visit.page("sign_in.html", 401, problem=problem, can_sign_in=visit.can_sign_in)
-
-
-async def sign_out(visit: Visit) -> Response:
-    """End this session, or with ``everywhere`` all that the same key opened."""
-    fields = read_form(await visit.body()).fields
-    actor, token = visit.who
-    await sessions.close_session(visit.desk, actor, token, everywhere="everywhere" in fields)
-    moved = RedirectResponse("/console/sign-in", 303, headers=SECURITY_HEADERS)
-    visit.forget_cookie(moved)
-    return moved
-
-
-async def show_provider_keys(visit: Visit) -> Response:
-    return await _provider_keys(visit)
-
-
-async def _provider_keys(visit: Visit, status: int = 200, **values: Any) -> Response:
-    actor, _ = visit.who
-    try:
-        keys = await provider_keys.list_provider_keys(visit.desk, actor)
-    except ManageError as error:
-        return visit.page("forbidden.html", 403, problem=error.detail)
-    shown = {"problem": "", "added": None, "typed": {}, **values}
-    return visit.page(
-        "provider_keys.html",
-        status,
-        keys=keys,
-        providers=PROVIDERS,
-        dialects=DEFAULT_AUTH,
-        snippets=_snippets(visit.url, shown["added"]),
-        **shown,
-    )
-
-
-def _snippets(url: str, added: provider_keys.Added | None) -> list[Snippet]:
-    """Ready-made lines for the key just added, with a model that it serves."""
-    if added is None:
-        return []
-    names = [name for name in served_names(added.key) if "*" not in name]
-    return filled(url, "YOUR-XAI-API-KEY", names[0] if names else DEMO_MODEL)
-
-
-async def add_provider_key(visit: Visit) -> Response:
-    """Add a key from the form: a known provider, or a dialect and a base URL."""
-    actor, _ = visit.who
-    typed: dict[str, Any] = {}
-    try:
-        intake = read_form(await visit.body())
-        typed = dict(intake.fields)
-        url = str(intake.fields.pop("base_url", "")).strip()
-        dialect = str(intake.fields.pop("dialect", ""))
-        if not intake.fields.get("provider"):
-            intake.fields.pop("provider", None)
-        if url:
-            intake.fields["endpoints"] = {dialect: url}
-        intake.fields.setdefault("name", "")
-        intake.fields["name"] = intake.fields["name"] or intake.fields.get("provider") or url
-        added = await provider_keys.add_provider_key(visit.desk, actor, intake, verify=True)
-    except ManageError as error:
-        return await _provider_keys(visit, 422, problem=error.detail, typed=typed)
-    return await _provider_keys(visit, 201, added=added)
-
-
-async def show_calls(visit: Visit) -> Response:
-    """The newest calls; with ``?rows`` only the rows, for the script that keeps them fresh."""
-    actor, _ = visit.who
-    page = await usage.list_records(
-        visit.desk, actor, usage.Asked(), cursor=None, limit=SHOWN_CALLS
-    )
-    template = "call_rows.html" if "rows" in visit.request.query_params else "calls.html"
-    return visit.page(template, calls=page["items"])

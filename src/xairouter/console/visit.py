@@ -1,30 +1,56 @@
 """One visit to a page: whose session it is, what may be sent, and the headers of every answer."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from xairouter import __version__
+from xairouter.clock import now_ms
+from xairouter.console.navigation import rooms_of
+from xairouter.console.origin import is_same_origin
+from xairouter.console.patience import Patience
+from xairouter.console.show import Show
+from xairouter.console.words import Words, words_for
+from xairouter.custody.intake import Intake, read_form
 from xairouter.directory.identity import Identifier
+from xairouter.domain.accounts import OwnerSettings
 from xairouter.domain.calls import Refusal
-from xairouter.errors import ManageError
-from xairouter.manage.desk import Actor, Desk
+from xairouter.errors import ERRORS, ManageError
+from xairouter.manage import notices
+from xairouter.manage.desk import Actor, Desk, StaleVaultError
+from xairouter.manage.operators import PLAIN_COOKIE, SECURE_COOKIE, is_operator
+from xairouter.manage.permissions import reach_of, role_of
 from xairouter.manage.sessions import keep_alive, open_session
+from xairouter.policy.decide import enter
 
 HERE = Path(__file__).parent
-_MOST_BODY = 64 * 1024
+T = TypeVar("T")
+_MOST_BODY = 256 * 1024
+_TRIES = 4
 _SECURE, _PLAIN = "__Host-xairouter", "xairouter"
+BOOSTED = Markup(
+    'hx-boost="true" hx-target="#main" hx-select="#main" hx-select-oob="#trail" '
+    'hx-swap="outerHTML show:window:top"'
+)
+"""What makes a form send itself by script, so that a server that is away takes nothing typed."""
+RAIL_COOKIE, RAILS = "xairouter-rail", ("words", "icons")
+THEME_COOKIE, THEMES = "xairouter-theme", ("auto", "light", "dark")
 SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "font-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'"
     ),
+    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
@@ -52,6 +78,11 @@ class Visit:
     identifier: Identifier
     url: str
     address: str
+    words: Words
+    settings: OwnerSettings = field(default_factory=OwnerSettings)
+    is_operator: bool = False
+    is_ending: Callable[[], bool] = bool
+    patience: Patience = field(default_factory=Patience)
     _who: tuple[Actor, str] | None = field(default=None, repr=False)
 
     @property
@@ -61,8 +92,34 @@ class Visit:
         return self._who
 
     @property
+    def actor(self) -> Actor:
+        return self.who[0]
+
+    def admit(self, who: tuple[Actor, str], settings: OwnerSettings) -> None:
+        """This visit is a session's."""
+        self._who, self.settings = who, settings
+
+    def may(self, verb: str) -> bool:
+        """Whether the signed-in key may do a verb; what it may not is not shown."""
+        return reach_of(self.actor.caller, verb) is not None
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query_params
+
+    @property
+    def path(self) -> str:
+        return self.request.url.path
+
+    @property
     def is_https(self) -> bool:
         return self.url.startswith("https://")
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether a script asks for the part of a page that changes."""
+        headers = self.request.headers
+        return "hx-request" in headers and "hx-boosted" not in headers
 
     @property
     def can_sign_in(self) -> bool:
@@ -73,13 +130,59 @@ class Visit:
         except ValueError:
             return False
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """A rendered page."""
-        account = self._who[0].caller.account if self._who else None
-        html = _TEMPLATES.get_template(template).render(
-            signed_in=account, here=self.request.url.path, **values
+    @property
+    def show(self) -> Show:
+        settings = self.settings
+        return Show(
+            self.words, ZoneInfo(settings.time_zone), settings.currency, settings.currency_per_usd
         )
+
+    async def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A rendered page with its frame; ``api`` may name the request that shows the same."""
+        waiting = 0
+        if self._who is not None and self.may("notices.read"):
+            waiting = await notices.count_notices(self.desk, self.actor)
+        return self.render(template, status, waiting=waiting, **values)
+
+    def render(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A rendered template, a page's or only a part of one."""
+        caller = self._who[0].caller if self._who else None
+        theme = self.request.cookies.get(THEME_COOKIE, "auto")
+        done = self.query.get("done", "")
+        given = {
+            "t": self.words,
+            "show": self.show,
+            "lang": self.words.language,
+            "theme": theme if theme in THEMES else "auto",
+            "rail": self.request.cookies.get(RAIL_COOKIE, ""),
+            "here": self.path,
+            "url": self.url,
+            "signed_in": caller.account if caller else None,
+            "role": role_of(caller) if caller else None,
+            "is_operator": self.is_operator,
+            "rooms": rooms_of(self.may) if caller else (),
+            "may": self.may,
+            "done": done if self.words.has(f"done.{done}") else "",
+            "waiting": 0,
+            "api": "",
+            "trail": (),
+            "now": now_ms(),
+            "version": __version__,
+            "boosted": BOOSTED,
+            **values,
+        }
+        html = _TEMPLATES.get_template(template).render(given)
         return HTMLResponse(html, status, headers=SECURITY_HEADERS)
+
+    async def problem(self, error: ManageError) -> Response:
+        """A page that says what was refused and why."""
+        return await self.page("problem.html", status_of(error), error=error)
+
+    def see(self, path: str, done: str = "") -> Response:
+        """On to another page, which says what was done (a key of ``done`` in the words)."""
+        if done:
+            path += ("&" if "?" in path else "?") + f"done={quote(done)}"
+        return RedirectResponse(path, 303, headers=SECURITY_HEADERS)
 
     async def body(self) -> bytes:
         """A form's body, unparsed; raises ManageError if it is too large."""
@@ -91,26 +194,85 @@ class Visit:
             parts.append(chunk)
         return b"".join(parts)
 
+    async def intake(self) -> Intake:
+        """A form that may carry a provider's secret."""
+        return read_form(await self.body())
+
+    async def form(self) -> dict[str, str]:
+        """A form's fields, all of them text, without white space around."""
+        fields = (await self.intake()).fields
+        return {name: str(value).strip() for name, value in fields.items()}
+
+    async def do(self, act: Callable[[Actor], Awaitable[T]]) -> T:
+        """Do a verb; where the vault has moved meanwhile, open it anew with the session and
+        repeat, a few times at most."""
+        actor, token = self.who
+        for _ in range(_TRIES):
+            try:
+                return await act(actor)
+            except StaleVaultError:
+                self.desk.directory.drop(actor.owner_id)
+            identity = await self.identifier.resolve_session(token)
+            if isinstance(identity, Refusal):
+                raise ManageError(identity.code, identity.message)
+            actor = Actor(identity.caller, identity.vault, self.address)
+            self._who = (actor, token)
+        raise ManageError("conflict", "The vault was changed at the same time; repeat.")
+
     async def sign_in(self, response: Response, api_key: str) -> bool:
         """Open a session with an XAI API key and put it into the response's cookie."""
         identity = await self.identifier.resolve({b"authorization": api_key.encode()}, b"")
         if isinstance(identity, Refusal):
             return False
+        if enter(identity.caller, now_ms(), self.address, None) is not None:
+            return False
         actor = Actor(identity.caller, identity.vault, self.address)
         token = await open_session(self.desk, actor)
+        self.set_cookie(response, self._cookie_name, token)
+        return True
+
+    @property
+    def _cookie_name(self) -> str:
+        return _SECURE if self.is_https else _PLAIN
+
+    @property
+    def token(self) -> str:
+        """The session's token as it came, checked by nobody yet."""
+        return self.request.cookies.get(self._cookie_name, "")
+
+    @property
+    def operator_token(self) -> str:
+        """The operator's session token as it came, checked by nobody yet."""
+        return self.request.cookies.get(SECURE_COOKIE if self.is_https else PLAIN_COOKIE, "")
+
+    def set_operator_cookie(self, response: Response, session: str) -> None:
+        self.set_cookie(response, SECURE_COOKIE if self.is_https else PLAIN_COOKIE, session)
+
+    def set_cookie(
+        self, response: Response, name: str, value: str, *, path: str = "/", days: int | None = None
+    ) -> None:
+        """A cookie that no script reads and no other site sends; without ``days`` it goes with the
+        browser."""
         response.set_cookie(
-            _SECURE if self.is_https else _PLAIN,
-            token,
-            path="/",
+            name,
+            value,
+            path=path,
+            max_age=None if days is None else days * 86_400,
             secure=self.is_https,
             httponly=True,
             samesite="strict",
         )
-        return True
 
     def forget_cookie(self, response: Response) -> None:
-        for name in (_SECURE, _PLAIN):
-            response.delete_cookie(name, path="/", secure=name == _SECURE, httponly=True)
+        """Forget whichever session this browser has."""
+        for name in (_SECURE, _PLAIN, SECURE_COOKIE, PLAIN_COOKIE):
+            secure = name in (_SECURE, SECURE_COOKIE)
+            response.delete_cookie(name, path="/", secure=secure, httponly=True)
+
+
+def status_of(error: ManageError) -> int:
+    """The HTTP status of a refused verb; a rejected provider key is a bad value here."""
+    return 422 if error.code == "provider_key_rejected" else ERRORS[error.code].status
 
 
 class Visits:
@@ -122,62 +284,96 @@ class Visits:
         identifier: Identifier,
         public_url: Callable[[Request], str],
         client_address: Callable[[Any, dict[bytes, bytes]], str],
+        is_ending: Callable[[], bool],
     ) -> None:
+        self._is_ending = is_ending
+        self._patience = Patience()
         self._desk = desk
         self._identifier = identifier
         self._public_url = public_url
         self._client_address = client_address
 
-    def page(self, template: str, status: int = 200) -> Response:
-        """A page that needs to know nothing."""
-        html = _TEMPLATES.get_template(template).render(signed_in=None, here="")
-        return HTMLResponse(html, status, headers=SECURITY_HEADERS)
-
     def open(self, page: Page) -> Endpoint:
         """A page for everybody; its forms still come from this very site only."""
 
         async def endpoint(request: Request) -> Response:
-            return await self._answer(page, self._visit(request))
+            return await self._answer(page, self.visit(request))
 
         return endpoint
 
     def signed_in(self, page: Page) -> Endpoint:
-        """A page that needs a session; without one, the way to sign in."""
+        """A page that needs a session; without one, the way to sign in, and back from there."""
 
         async def endpoint(request: Request) -> Response:
-            visit = self._visit(request)
-            token = request.cookies.get(_SECURE if visit.is_https else _PLAIN, "")
-            identity = await self._identifier.resolve_session(token) if token else None
-            if identity is None or isinstance(identity, Refusal):
-                return RedirectResponse("/console/sign-in", 303, headers=SECURITY_HEADERS)
-            await keep_alive(self._desk, token)
-            visit._who = (Actor(identity.caller, identity.vault, visit.address), token)  # noqa: SLF001
+            visit = self.visit(request)
+            if not await self.enter(visit):
+                return _to_sign_in(visit)
             return await self._answer(page, visit)
 
         return endpoint
 
-    def _visit(self, request: Request) -> Visit:
-        address = self._client_address(request.scope, dict(request.scope["headers"]))
-        return Visit(request, self._desk, self._identifier, self._public_url(request), address)
+    def operator(self, page: Page) -> Endpoint:
+        """A page that needs the operator's session, which only a link of the command line opens."""
+
+        async def endpoint(request: Request) -> Response:
+            visit = self.visit(request)
+            if not await is_operator(self._desk.database, visit.operator_token):
+                return visit.render("operator_closed.html", 401)
+            visit.is_operator = True
+            return await self._answer(page, visit)
+
+        return endpoint
+
+    async def enter(self, visit: Visit) -> bool:
+        """Let a visit in by its session's cookie; False if there is none that holds, or if its
+        account may not be used from this address."""
+        token = visit.token
+        identity = await self._identifier.resolve_session(token) if token else None
+        if identity is None or isinstance(identity, Refusal):
+            return False
+        if enter(identity.caller, now_ms(), visit.address, None) is not None:
+            return False
+        # What a page asks for by itself while nobody is there keeps no session alive.
+        by_itself = visit.is_fragment or visit.path == "/console/live"
+        if visit.request.method != "GET" or not by_itself:
+            await keep_alive(self._desk, token)
+        actor = Actor(identity.caller, identity.vault, visit.address)
+        visit.admit((actor, token), identity.view.settings)
+        return True
+
+    def visit(self, request: Request) -> Visit:
+        """A visit by nobody yet."""
+        headers = dict(request.scope["headers"])
+        address = self._client_address(request.scope, headers)
+        words = words_for(request.headers.get("accept-language", ""))
+        url = self._public_url(request)
+        return Visit(
+            request,
+            self._desk,
+            self._identifier,
+            url,
+            address,
+            words,
+            is_ending=self._is_ending,
+            patience=self._patience,
+        )
 
     async def _answer(self, page: Page, visit: Visit) -> Response:
-        if visit.request.method == "POST" and not _is_same_origin(visit.request):
-            return visit.page(
-                "forbidden.html",
-                403,
-                problem="The form was sent from another site; nothing was done.",
-            )
+        if visit.request.method == "POST" and not is_same_origin(visit.request):
+            words = visit.words("problem.other_site")
+            return await visit.problem(ManageError("forbidden", str(words)))
         try:
             return await page(visit)
         except ManageError as error:
-            return visit.page("forbidden.html", 403, problem=error.detail)
+            return await visit.problem(error)
 
 
-def _is_same_origin(request: Request) -> bool:
-    """Whether a form came from this very site, as far as the browser says."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    origin = request.headers.get("origin")
-    # "null" is what browsers send from a page whose referrer policy is no-referrer.
-    return origin in (None, "null") or urlsplit(origin).netloc == request.headers.get("host")
+def _to_sign_in(visit: Visit) -> Response:
+    """To the sign-in page; a script is told, so that what was typed stays where it is."""
+    if "hx-request" in visit.request.headers:
+        return Response(status_code=401, headers=SECURITY_HEADERS)
+    path = "/console/sign-in"
+    if visit.request.method == "GET" and visit.path != "/console/":
+        query = visit.request.url.query
+        path += "?to=" + quote(visit.path + (f"?{query}" if query else ""), safe="")
+    return RedirectResponse(path, 303, headers=SECURITY_HEADERS)

@@ -18,6 +18,9 @@ from xairouter.errors import ManageError
 
 _SECRET = re.compile(r"[\x21-\x7e]{0,8192}\Z")
 
+MOST_FIELDS = 1000
+"""Fields of one form."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
@@ -46,10 +49,11 @@ class Intake(Unshown):
     def is_keyless(self) -> bool:
         return self._secret == ""
 
-    def has_mark(self, marks: tuple[str, ...]) -> bool:
+    def has_mark(self, begins: tuple[str, ...], but_not: tuple[str, ...] = ()) -> bool:
         """Whether the secret begins with one of a provider's public marks, such as that of its
-        administration keys."""
-        return bool(marks) and (self._secret or "").startswith(marks)
+        administration keys, and with none of the others."""
+        secret = self._secret or ""
+        return secret.startswith(begins) and not secret.startswith(but_not)
 
     def seal(
         self,
@@ -85,7 +89,12 @@ def read_body(body: bytes) -> Intake:
 
 def read_form(body: bytes) -> Intake:
     """Parse an HTML form that may carry a ``secret``; its fields are strings, the last one counts."""
-    pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    try:
+        pairs = parse_qsl(
+            body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS
+        )
+    except ValueError:
+        raise ManageError("invalid_request", "The form has too many fields.") from None
     return _taken_in(dict(pairs))
 
 

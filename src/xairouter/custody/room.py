@@ -6,7 +6,7 @@ provider key is opened for each request, put into its header, and not kept.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xairouter import __version__
@@ -17,6 +17,7 @@ from xairouter.custody.witness import Witness
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Outbound
 from xairouter.domain.slots import Slot
+from xairouter.domain.successions import Succession
 from xairouter.errors import CustodyError
 from xairouter.providers.interface import Rejection
 from xairouter.upstream.interface import Client, Headers, Limits, Reply, WireRequest
@@ -46,11 +47,14 @@ class BufferedReply:
 
     status: int
     headers: Headers
-    _body: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+    _is_read: bool = False
 
     async def read(self) -> bytes:
-        body, self._body = self._body, b""
-        return body
+        if self._is_read:
+            return b""
+        self._is_read = True
+        return self.body
 
     async def close(self) -> None:
         """Its connection was given back when the body was read."""
@@ -89,7 +93,8 @@ class Strongroom:
         """The vault that the secret's slot opens; raises CustodyError if it does not.
 
         The result is remembered under the slot's look-up id for ``idle_seconds`` without use, at
-        most 12 hours, and only while the slot is sealed as it was.
+        most 12 hours, and only while the slot is sealed as it was. Raises UnknownVaultError where
+        it opens and another vault of this owner is known here.
         """
         now = self._now()
         entry = self._open.get(slot.look_up_id)
@@ -105,12 +110,25 @@ class Strongroom:
         self.forget(slot.look_up_id)
         vault = open_slot(slot, secret.encode("utf-8"))
         self.witness.check(vault)
+        self._keep(slot, vault, idle_seconds)
+        return vault
+
+    def follow(
+        self, slot: Slot, secret: str, said: Sequence[Succession], *, idle_seconds: float
+    ) -> OpenVault:
+        """``enter`` for a vault that is not known here, if the known one named it its successor."""
+        vault = open_slot(slot, secret.encode("utf-8"))
+        self.witness.follow(vault, said)
+        self._keep(slot, vault, idle_seconds)
+        return vault
+
+    def _keep(self, slot: Slot, vault: OpenVault, idle_seconds: float) -> None:
+        now = self._now()
         if idle_seconds > 0:
             self._open[slot.look_up_id] = _Entry(vault, slot.seal_tag, now, idle_seconds)
             self._of_owner.setdefault(vault.owner_id, set()).add(slot.look_up_id)
             if len(self._open) > self.MAX_OPEN:
                 self.forget(next(iter(self._open)))
-        return vault
 
     def at_hand(self, owner_id: str) -> OpenVault | None:
         """The owner's vault if some presented key holds it open now, for unattended work; this

@@ -130,3 +130,9 @@ def root_key(vault: OpenVault, label: str) -> bytes:
 def keys_of(vault: OpenVault) -> tuple[bytes, bytes]:
     """(V, R), for issuing slots; for this package only."""
     return vault._vault_key, vault._root
+
+
+def audit_mac(vault: OpenVault, content: bytes) -> str:
+    """HMAC-SHA256 under the root's ``audit`` key, in hexadecimal: who holds no XAI key of the owner
+    cannot make one."""
+    return hmac.digest(root_key(vault, "audit"), content, "sha256").hex()

@@ -1,21 +1,38 @@
-"""What this instance remembers of each vault outside the database: its root and highest epoch.
+"""What this data directory remembers of each vault outside the database: its root and highest epoch.
 
 Who writes the database can plant a slot that opens a vault of the writer's own making in an
 owner's name, or roll the database back to an epoch that a re-key had shut out. Neither agrees with
 the witness: the first opening of a vault (or its making) notes a commitment to its root, and from
 then on another root, or an older epoch, is refused.
 
+An owner who takes over gets a new root, which other machines cannot tell from a planted one. So the
+old vault signs the new one (ML-DSA-65, FIPS 204, with a key derived from its root): whoever noted
+the old vault follows its word, and nobody else's. The commitment is the hash of that key's public
+half.
+
 File ``vault-witness`` in the data directory, one line a note, the last one of an owner counts::
 
-    owner-id epoch commitment (HMAC-SHA256 under the root, 64 hexadecimal digits)
+    owner-id epoch v2 commitment (SHA-256 of the public key, 64 hexadecimal digits)
 """
 
 import hmac
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
-from xairouter.custody.derive import tag
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+
+from xairouter.custody.derive import packed
 from xairouter.custody.vault import OpenVault, root_key
+from xairouter.domain.successions import Succession
 from xairouter.errors import CustodyError
+
+_FORM = "v2"
+
+
+class UnknownVaultError(CustodyError):
+    """The vault is not the one known here; it may be its rightful successor."""
 
 
 class Witness:
@@ -28,7 +45,7 @@ class Witness:
 
     def check(self, vault: OpenVault) -> None:
         """Raises CustodyError if the vault contradicts what was seen; notes what is new."""
-        commitment = _commitment(vault)
+        commitment = commitment_of(vault)
         if vault.owner_id not in self._notes:
             self._read()
         noted = self._notes.get(vault.owner_id)
@@ -41,7 +58,7 @@ class Witness:
             self._read()
             epoch, root = self._notes[vault.owner_id]
         if not hmac.compare_digest(root, commitment):
-            raise CustodyError("The vault in the database is not the one known here.")
+            raise UnknownVaultError("The vault in the database is not the one known here.")
         if vault.epoch < epoch:
             raise CustodyError("The vault in the database is older than one already seen here.")
         if vault.epoch > epoch:
@@ -49,11 +66,24 @@ class Witness:
 
     def note(self, vault: OpenVault) -> None:
         """Remember a vault as the owner's, in place of what was known: made here, or taken over."""
-        commitment = _commitment(vault)
+        commitment = commitment_of(vault)
         self._notes[vault.owner_id] = (vault.epoch, commitment)
         if self._path is not None:
             with self._path.open("a", encoding="ascii") as file:
-                file.write(f"{vault.owner_id} {vault.epoch} {commitment}\n")
+                file.write(f"{vault.owner_id} {vault.epoch} {_FORM} {commitment}\n")
+
+    def follow(self, vault: OpenVault, said: Sequence[Succession]) -> None:
+        """Accept a vault that the known one named its successor, in one step or several; raises
+        UnknownVaultError if it did not."""
+        noted = self._notes.get(vault.owner_id)
+        for one in sorted(said, key=lambda one: one.epoch):
+            if noted is not None and one.owner_id == vault.owner_id and _follows(noted, one):
+                noted = one.epoch, one.successor
+        if noted is None or not hmac.compare_digest(noted[1], commitment_of(vault)):
+            raise UnknownVaultError("The vault in the database is not the one known here.")
+        if vault.epoch < noted[0]:
+            raise CustodyError("The vault in the database is older than one already seen here.")
+        self.note(vault)
 
     def _read(self) -> None:
         """Take in the lines that were appended since the last look."""
@@ -65,11 +95,42 @@ class Witness:
         whole, newline, _ = data.rpartition(b"\n")
         self._read_to += len(whole) + len(newline)
         for line in whole.decode("ascii", "replace").splitlines():
-            owner, _, rest = line.partition(" ")
-            epoch, _, commitment = rest.partition(" ")
-            if epoch.isdigit() and len(commitment) == 64:
-                self._notes[owner] = (int(epoch), commitment)
+            words = line.split(" ")
+            if len(words) == 4 and words[1].isdigit() and words[2] == _FORM:
+                self._notes[words[0]] = (int(words[1]), words[3])
 
 
-def _commitment(vault: OpenVault) -> str:
-    return tag(root_key(vault, "witness"), "xairouter/witness/v1", vault.owner_id).hex()
+def succession(vault: OpenVault, successor: OpenVault) -> Succession:
+    """A vault's word that another one takes its place."""
+    key = _signing_key(vault)
+    named = commitment_of(successor)
+    said = _said(successor.owner_id, successor.epoch, named)
+    public_key = key.public_key().public_bytes_raw()
+    return Succession(successor.owner_id, successor.epoch, named, public_key, key.sign(said))
+
+
+def commitment_of(vault: OpenVault) -> str:
+    """What tells a vault's root from every other without showing it: 64 hexadecimal digits."""
+    return sha256(_signing_key(vault).public_key().public_bytes_raw()).hexdigest()
+
+
+def _signing_key(vault: OpenVault) -> MLDSA65PrivateKey:
+    return MLDSA65PrivateKey.from_seed_bytes(root_key(vault, "witness"))
+
+
+def _said(owner_id: str, epoch: int, successor: str) -> bytes:
+    return packed("xairouter/succession/v1", owner_id, epoch, successor)
+
+
+def _follows(noted: tuple[int, str], said: Succession) -> bool:
+    """Whether the vault that was noted said so itself."""
+    epoch, commitment = noted
+    if said.epoch <= epoch or sha256(said.public_key).hexdigest() != commitment:
+        return False
+    try:
+        MLDSA65PublicKey.from_public_bytes(said.public_key).verify(
+            said.signature, _said(said.owner_id, said.epoch, said.successor)
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True

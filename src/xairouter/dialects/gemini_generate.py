@@ -14,7 +14,7 @@ import msgspec
 
 from xairouter.dialects.interface import Dialect, Tally
 from xairouter.dialects.paths import GEMINI_STREAM_VERB
-from xairouter.dialects.peek import Fields, count_field, read_object
+from xairouter.dialects.peek import Fields, count_field, read_object, splice
 from xairouter.domain.calls import Match, Peek, Refusal, Usage
 from xairouter.errors import ErrorRow
 
@@ -54,7 +54,7 @@ def peek(match: Match, body: bytes) -> Peek | Refusal:
     read = read_object(body, _GOVERNED, _TYPES)
     if isinstance(read, Refusal):
         return read
-    fields, _ = read
+    fields, insert_at = read
     model = match.variables["model"]
     for named in _named_models(fields):
         if not isinstance(named, str) or named.removeprefix("models/") != model:
@@ -72,8 +72,24 @@ def peek(match: Match, body: bytes) -> Peek | Refusal:
     declared = count_field(values[0] if values else None, "maxOutputTokens")
     if isinstance(declared, Refusal):
         return declared
+    choices = 1
+    for name in ("candidateCount", "candidate_count"):
+        value = count_field(config.get(name), name)
+        if isinstance(value, Refusal):
+            return value
+        choices = max(choices, value or 1)
     streams = match.variables["verb"] == GEMINI_STREAM_VERB
-    return Peek(model=model, streams=streams, max_output_tokens=declared)
+    spans = [
+        fields[name][1] for name in ("generationConfig", "generation_config") if name in fields
+    ]
+    return Peek(
+        model=model,
+        streams=streams,
+        max_output_tokens=declared,
+        choices=choices,
+        insert_at=insert_at,
+        config_span=spans[0] if spans else None,
+    )
 
 
 def _config(fields: Fields) -> dict[str, object] | Refusal:
@@ -109,9 +125,18 @@ def _named_models(fields: Fields) -> Iterator[object]:
 
 
 def prepare(
-    match: Match, peek: Peek, body: bytes, *, model: str | None, ask_usage: bool
+    match: Match,
+    peek: Peek,
+    body: bytes,
+    *,
+    model: str | None,
+    ask_usage: bool,
+    bound: tuple[str, int] | None,
 ) -> tuple[str, bytes, bool]:
-    """The path with the route's model; the same name in the body follows it."""
+    """The path with the route's model; the same name in the body follows it; the output is bounded
+    in the generation configuration where the request does not."""
+    if bound is not None:
+        body = _bounded(peek, body, bound)
     name = model if model is not None else match.variables["model"]
     variables = {**match.variables, "model": quote(name, safe="/")}
     if name != match.variables["model"] and b'"model"' in body:
@@ -120,6 +145,22 @@ def prepare(
         renamed = msgspec.json.encode(name)[1:-1]
         body = pattern.sub(lambda m: m.group(1) + (m.group(2) or b"") + renamed + b'"', body)
     return match.operation.suffix.format(**variables), body, False
+
+
+def _bounded(peek: Peek, body: bytes, bound: tuple[str, int]) -> bytes:
+    """The body with a bound in its generation configuration, which is made where there is none."""
+    entry = b'"%s":%d' % (bound[0].encode(), bound[1])
+    if peek.config_span is None:
+        rest = body[peek.insert_at :].lstrip()
+        entry = b'"generationConfig":{%s}' % entry + (b"" if rest.startswith(b"}") else b",")
+        return splice(body, [((peek.insert_at, peek.insert_at), entry)])
+    start, end = peek.config_span
+    inside = body[start:end].strip()
+    if not inside.startswith(b"{"):
+        return splice(body, [((start, end), b"{%s}" % entry)])
+    at = body.index(b"{", start) + 1
+    comma = b"" if inside[1:].lstrip().startswith(b"}") else b","
+    return splice(body, [((at, at), entry + comma)])
 
 
 def absorb(tally: Tally, document: bytes) -> None:
@@ -218,4 +259,5 @@ GEMINI_GENERATE = Dialect(
     end_marks=(b'"finishReason"',),
     refuse=refuse,
     refuse_midstream=refuse_midstream,
+    output_field="maxOutputTokens",
 )

@@ -8,13 +8,16 @@ from xairouter.domain.calls import Match, Peek, Refusal, Usage
 from xairouter.errors import ErrorRow
 
 Scalar = int | float | str
+MOST_TOKENS = 10**12
+"""More than any reply can hold; a larger count is a lie or a mistake, and is not believed."""
+_LONGEST_PATH = 128
 
 
 class Tally:
     """What a reply has said so far: raw usage fields (last statement wins), id, model, failure.
 
     ``raw`` is keyed by the dotted path of a field in the provider's usage object. Bounded: at most
-    ``MAX_FIELDS`` fields, strings of at most 64 characters.
+    ``MAX_FIELDS`` fields, names of at most 128 and strings of at most 64 characters.
     """
 
     MAX_FIELDS = 96
@@ -54,7 +57,9 @@ class Tally:
             return
         if isinstance(value, str) and len(value) > 64:
             return
-        if path in self.raw or len(self.raw) < self.MAX_FIELDS:
+        if isinstance(value, int) and abs(value) >= 1 << 53:  # No journal takes it.
+            return
+        if len(path) <= _LONGEST_PATH and (path in self.raw or len(self.raw) < self.MAX_FIELDS):
             self.raw[path] = value
 
     def note(self, *, object_id: object = None, model: object = None, tier: object = None) -> None:
@@ -67,12 +72,12 @@ class Tally:
             self.service_tier = tier
 
     def count(self, *paths: str) -> int | None:
-        """The first of the named fields that is a whole number ≥ 0, else None."""
+        """The first of the named fields that is a whole number from 0 to ``MOST_TOKENS``."""
         for path in paths:
             value = self.raw.get(path)
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
-            if isinstance(value, int) and 0 <= value < 1 << 53:
+            if isinstance(value, int) and 0 <= value <= MOST_TOKENS:
                 return value
         return None
 
@@ -91,9 +96,20 @@ class Preparer(Protocol):
     """Makes the outbound path and body for a route."""
 
     def __call__(
-        self, match: Match, peek: Peek, body: bytes, *, model: str | None, ask_usage: bool
+        self,
+        match: Match,
+        peek: Peek,
+        body: bytes,
+        *,
+        model: str | None,
+        ask_usage: bool,
+        bound: tuple[str, int] | None,
     ) -> tuple[str, bytes, bool]:
-        """(path behind the base URL, body, whether usage was asked for on the client's behalf)."""
+        """(path behind the base URL, body, whether usage was asked for on the client's behalf).
+
+        ``bound`` is the field that bounds output and the number to put there, where the request
+        declares none and the rules do.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +121,8 @@ class Dialect:
     and may raise on malformed JSON; ``marks`` are byte strings of which one must occur in an event
     for it to be worth reading; ``end_marks`` stand in the event that is a stream's last word.
     ``total`` turns the tally into Usage. ``refuse`` renders our error
-    as a body, ``refuse_midstream`` as one event of a running stream.
+    as a body, ``refuse_midstream`` as one event of a running stream. ``output_field`` is the
+    request's field that bounds output, where a provider's row names no other.
     """
 
     name: str
@@ -118,3 +135,4 @@ class Dialect:
     refuse: Callable[[ErrorRow, Refusal, str], bytes]
     refuse_midstream: Callable[[ErrorRow, Refusal, str], bytes]
     default_headers: Mapping[str, str] = field(default_factory=dict)
+    output_field: str = "max_tokens"

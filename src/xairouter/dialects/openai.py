@@ -189,10 +189,20 @@ def _unescape(escape: re.Match[bytes]) -> bytes:
 
 
 def prepare(
-    match: Match, peek: Peek, body: bytes, *, model: str | None, ask_usage: bool
+    match: Match,
+    peek: Peek,
+    body: bytes,
+    *,
+    model: str | None,
+    ask_usage: bool,
+    bound: tuple[str, int] | None,
 ) -> tuple[str, bytes, bool]:
-    """Replace the model's name where the route has another; ask for usage in a stream."""
+    """Replace the model's name where the route has another; ask for usage in a stream; bound the
+    output where the request does not."""
     changes: list[tuple[Span, bytes]] = []
+    added = b""
+    if bound is not None:
+        added += b'"%s":%d,' % (bound[0].encode(), bound[1])
     if peek.model_span and model is not None and model != peek.model:
         changes.append((peek.model_span, msgspec.json.encode(model)))
     inject = ask_usage and peek.streams and not peek.asks_usage
@@ -203,8 +213,9 @@ def prepare(
             options["include_usage"] = True
             changes.append(((start, end), msgspec.json.encode(options)))
         else:
-            at = peek.insert_at
-            changes.append(((at, at), b'"stream_options":{"include_usage":true},'))
+            added += b'"stream_options":{"include_usage":true},'
+    if added:
+        changes.append(((peek.insert_at, peek.insert_at), added))
     suffix = match.operation.suffix.format(**match.variables)
     return suffix, splice(body, changes) if changes else body, inject
 

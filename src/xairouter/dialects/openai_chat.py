@@ -5,7 +5,15 @@ from xairouter.dialects.interface import Dialect
 from xairouter.dialects.peek import count_field, read_object
 from xairouter.domain.calls import Match, Peek, Refusal
 
-_GOVERNED = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n")
+_GOVERNED = (
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "best_of",
+)
 
 
 def peek(match: Match, body: bytes) -> Peek | Refusal:
@@ -27,6 +35,12 @@ def peek(match: Match, body: bytes) -> Peek | Refusal:
             return value
         if value is not None:
             declared.append(value)
+    choices = 1
+    for name in ("n", "best_of"):
+        value = count_field(fields.get(name, (None,))[0], name)
+        if isinstance(value, Refusal):
+            return value
+        choices = max(choices, value or 1)
     return Peek(
         model=model[0],
         model_span=model[1],
@@ -34,6 +48,7 @@ def peek(match: Match, body: bytes) -> Peek | Refusal:
         asks_usage=stream[1],
         stream_options_span=stream[2],
         max_output_tokens=max(declared, default=None),
+        choices=choices,
         bound_ids=openai.file_ids(body),
         insert_at=insert_at,
     )

@@ -72,4 +72,5 @@ OPENAI_RESPONSES = Dialect(
     ),
     refuse=openai.refuse,
     refuse_midstream=refuse_midstream,
+    output_field="max_output_tokens",
 )

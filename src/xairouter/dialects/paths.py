@@ -85,6 +85,17 @@ GEMINI_VERBS = {
     "batchEmbedContents": "gemini.generate",
 }
 GEMINI_STREAM_VERB = "streamGenerateContent"
+_EMBEDDING_VERBS = frozenset({"embedContent", "batchEmbedContents"})
+
+
+def makes_output(match: Match) -> bool:
+    """Whether a reply has output tokens: embeddings and counts have none."""
+    return (
+        match.operation.metered
+        and match.operation.dialect != "openai_embeddings"
+        and match.variables.get("verb") not in _EMBEDDING_VERBS
+    )
+
 
 _FIXED = {
     ("POST", path): _BY_NAME[name]
@@ -164,3 +175,7 @@ def _find_model(method: str, version: str | None, rest: str | None) -> Match | N
 def _is_plain(path: str) -> bool:
     """True if no segment is empty or made of dots, a bypass of rules that match whole segments."""
     return all(part not in ("", ".", "..") for part in path[1:].split("/"))
+
+
+RULE_PATHS = (*dict.fromkeys(path for _, path in _FIXED), "/v1beta/models", "/v1/models")
+"""Canonical paths that a rule may name: whole operations, and what lies below the models."""

@@ -11,6 +11,7 @@ from xairouter.clock import now_ms
 from xairouter.custody.formats import is_api_key, look_up_id
 from xairouter.custody.room import Strongroom
 from xairouter.custody.vault import OpenVault
+from xairouter.custody.witness import UnknownVaultError
 from xairouter.directory.directory import Directory
 from xairouter.domain.calls import Refusal
 from xairouter.domain.slots import API_KEY, SESSION
@@ -66,7 +67,12 @@ class Identifier:
                 return _INVALID
             view = await self._directory.owner(known.slot.owner_id)
             idle = view.settings.vault_idle_seconds
-            vault = self._room.enter(known.slot, secret, idle_seconds=idle)
+            try:
+                vault = self._room.enter(known.slot, secret, idle_seconds=idle)
+            except UnknownVaultError:
+                # Its owner may have taken over on another machine.
+                said = await self._directory.successions(known.slot.owner_id)
+                vault = self._room.follow(known.slot, secret, said, idle_seconds=idle)
         except StorageError:
             return Refusal("storage_unavailable", "The database cannot be used now.", retry_after=1)
         except CustodyError:

@@ -13,7 +13,10 @@ CALL, MANAGE = "call", "manage"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A node of the tree. An owner's account is its own owner and has no parent."""
+    """A node of the tree. An owner's account is its own owner and has no parent.
+
+    ``rules`` is its own rules document as stored; ``policy.rules`` reads it.
+    """
 
     id: str
     owner_id: str
@@ -24,6 +27,7 @@ class Account:
     can_manage: bool
     created_at_ms: int
     suspended_by_operator: bool = False
+    rules: str = "{}"
 
     @property
     def is_owner(self) -> bool:
@@ -32,7 +36,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An XAI API key without its secret: what it may do and until when."""
+    """An XAI API key without its secret: what it may do and until when. One with a ``session_id``
+    was issued for a console session and ends with it."""
 
     id: str
     owner_id: str
@@ -43,6 +48,7 @@ class ApiKey:
     created_at_ms: int
     expires_at_ms: int | None
     replaced_by: str | None
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,12 @@ class OwnerSettings:
     """An owner's own settings; see docs/reference/management-api.md for each."""
 
     time_zone: str = "UTC"
-    unpriced: str = "allow"
+    unpriced: str = "refuse"
     on_client_gone: str = "cancel"
     on_revoke: str = "end"
     session_minutes: int = 30
     vault_idle_seconds: int = 600
     record_days: int = 365
     webhook_url: str | None = None
+    currency: str = "USD"
+    currency_per_usd: float = 1.0

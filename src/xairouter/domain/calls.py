@@ -39,7 +39,8 @@ class Match:
 class Peek:
     """What the router reads from a request body; spans are offsets of values in the body.
 
-    ``asks_usage`` – the client itself asked for usage in its stream. ``bound_ids`` – ids of
+    ``asks_usage`` – the client itself asked for usage in its stream. ``choices`` – how many answers
+    it asks for, each of the declared length. ``bound_ids`` – ids of
     provider objects that the body refers to.
     """
 
@@ -47,10 +48,12 @@ class Peek:
     streams: bool = False
     max_output_tokens: int | None = None
     asks_usage: bool = True
+    choices: int = 1
     bound_ids: tuple[str, ...] = ()
     model_span: Span | None = None
     stream_options_span: Span | None = None
     insert_at: int = 0
+    config_span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import msgspec
 
 COMPLETED, UPSTREAM_ERROR, CLIENT_GONE = "completed", "upstream_error", "client_gone"
 INTERRUPTED, REFUSED = "interrupted", "refused"
+REPORTED = "reported"
+"""``usage_source`` where the provider said what was used."""
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

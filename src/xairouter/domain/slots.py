@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 API_KEY, RECOVERY, AUTOMATION, SESSION = "api_key", "recovery", "automation", "session"
+INVITATION = "invitation"
 
 
 @dataclass(frozen=True, slots=True)

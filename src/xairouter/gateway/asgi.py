@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
-from prometheus_client import generate_latest
 
 from xairouter.clock import fresh_id
 from xairouter.dialects.paths import find
@@ -14,7 +13,7 @@ from xairouter.directory.identity import Identifier
 from xairouter.domain.calls import Refusal
 from xairouter.gateway.models import answer_models
 from xairouter.gateway.pipeline import Pipeline
-from xairouter.gateway.talk import BodyBudget, Receive, Scope, Send, Talk
+from xairouter.gateway.talk import CLOSES, BodyBudget, Receive, Scope, Send, Talk
 from xairouter.gateway.work import Parts
 from xairouter.observe import Metrics, log
 
@@ -35,7 +34,9 @@ class Gateway:
         metrics_token: str,
     ) -> None:
         self._pipeline = Pipeline(parts)
+        self._running = parts.running
         self._identifier: Identifier = parts.identifier
+        self._trusted = parts.trusted_proxies
         self._metrics: Metrics = parts.metrics
         self._budget = budget
         self._mounted = mounted
@@ -48,9 +49,11 @@ class Gateway:
         path: str = scope["path"]
         for prefix, app in self._mounted.items():
             if path.startswith(prefix):
-                await app(scope, receive, _marked(send))
+                await app(scope, receive, _marked(send, closes=self._running.is_leaving))
                 return
         talk = Talk(scope, receive, send, fresh_id("call"), self._budget)
+        # Who keeps connections open is to open the next one elsewhere.
+        talk.closes = self._running.is_leaving
         if b"upgrade" in talk.headers and talk.header(b"upgrade").lower() == "websocket":
             dialect = asking_dialect(path, talk.headers)
             await talk.refuse(
@@ -84,7 +87,7 @@ class Gateway:
                 Refusal("unknown_path", f"There is no operation {talk.method} {path[:200]} here."),
             )
         elif match.operation.dialect == "models":
-            await answer_models(talk, match, self._identifier)
+            await answer_models(talk, match, self._identifier, self._trusted)
         else:
             await self._pipeline.handle(talk, match)
 
@@ -116,7 +119,7 @@ class Gateway:
         if not allowed:
             await talk.answer(403, b'{"error":"metrics are for loopback or the metrics token"}')
             return
-        text = generate_latest(self._metrics.registry)
+        text = self._metrics.text()
         await talk.start(
             200,
             [
@@ -128,7 +131,7 @@ class Gateway:
         await talk.end(text)
 
 
-def _marked(send: Send) -> Send:
+def _marked(send: Send, *, closes: bool) -> Send:
     """A ``send`` that adds the headers which every reply of ours carries."""
 
     async def marked(message: MutableMapping[str, Any]) -> None:
@@ -141,6 +144,7 @@ def _marked(send: Send) -> Send:
                     (b"x-xairouter-call-id", call_id),
                     (b"x-request-id", call_id),
                     (b"x-xairouter-origin", b"gateway"),
+                    *(CLOSES if closes else ()),
                 ]
         await send(message)
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from xairouter.clock import now_ms
+from xairouter.directory.prices import price_of
 from xairouter.domain.calls import Refusal, Usage
 from xairouter.domain.records import REFUSED, UsageRecord
 from xairouter.errors import ERRORS
 from xairouter.gateway.relay import header_of
-from xairouter.gateway.talk import Talk, client_address
+from xairouter.gateway.reserving import settle
+from xairouter.gateway.talk import Talk
 from xairouter.gateway.work import Parts, Work
 from xairouter.policy.pricing import cost_of
-from xairouter.providers.table import provider_row
 
 _SESSION_HEADERS = (
     b"x-claude-code-session-id",
@@ -33,14 +33,16 @@ def first_record(
         dialect=work.match.operation.dialect,
         method=work.match.operation.method,
         path=work.match.path,
-        client_ip=client_address(talk.scope, talk.headers, parts.trusted_proxies),
-        started_at_ms=now_ms() - _elapsed_ms(parts, work),
+        client_ip=work.address,
+        started_at_ms=work.began_ms,
         outcome=outcome,
         label=talk.header(b"x-xairouter-label")[:64] or None,
-        session=_session(talk),
+        session=session_of(talk),
         model_asked=peek.model or work.match.variables.get("model"),
         stream=peek.streams,
         max_output_tokens=peek.max_output_tokens,
+        reserved_tokens=work.reserved_tokens,
+        reserved_nano=work.reserved_nano,
         status=ERRORS[refusal.code].status if refusal else None,
         error_code=refusal.code if refusal else None,
         # No provider was asked, so nothing can cost.
@@ -82,16 +84,19 @@ def close(parts: Parts, work: Work, outcome: str, code: str | None) -> None:
         known["provider_request_id"] = (
             header_of(work.reply, "x-request-id") or header_of(work.reply, "request-id") or None
         )
-    work.entry.close(**known, outcome=outcome, error_code=code, total_ms=_elapsed_ms(parts, work))
+    record = work.entry.close(
+        **known, outcome=outcome, error_code=code, total_ms=_elapsed_ms(parts, work)
+    )
+    settle(parts, work, record)
+    parts.traces.tell(record, work.talk.header(b"traceparent"))
 
 
 def _cost(parts: Parts, work: Work, record: UsageRecord, usage: Usage) -> Mapping[str, object]:
     """Own prices over the price list; by the name asked of the provider, else the name told."""
-    listed = provider_row(record.provider or "").price_list
     for model in (record.model_used, usage.model):
         if model is None:
             continue
-        price = work.identity.view.prices.find(model) or parts.prices.find(listed, model)
+        price = price_of(work.identity.view, parts.prices, record.provider or "", model)
         if price is not None:
             cost = cost_of(price, usage, record.started_at_ms)
             return {
@@ -106,7 +111,8 @@ def _elapsed_ms(parts: Parts, work: Work) -> int:
     return int((parts.running.now() - work.started) * 1000)
 
 
-def _session(talk: Talk) -> str | None:
+def session_of(talk: Talk) -> str | None:
+    """A client's own id of its conversation, if a header tells one."""
     for name in _SESSION_HEADERS:
         value = talk.header(name)
         if value and len(value) <= 128 and value.isprintable():

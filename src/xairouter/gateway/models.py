@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from xairouter.clock import rfc3339
+from xairouter.clock import now_ms, rfc3339
 from xairouter.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from xairouter.dialects.gemini_generate import GEMINI_GENERATE
 from xairouter.dialects.interface import Dialect
@@ -13,21 +13,29 @@ from xairouter.dialects.table import asking_dialect
 from xairouter.directory.identity import Identifier
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Match, Refusal
-from xairouter.gateway.talk import Talk
-from xairouter.policy.routing import listed_models
+from xairouter.gateway.talk import Network, Talk, client_address
+from xairouter.policy.decide import enter
+from xairouter.policy.routing import usable_models
 
 Listed = Mapping[str, tuple[ProviderKey, ...]]
 _VERBS = ["generateContent", "streamGenerateContent", "countTokens"]
 
 
-async def answer_models(talk: Talk, match: Match, identifier: Identifier) -> None:
-    """List the caller's models, or show one; leaves no record."""
+async def answer_models(
+    talk: Talk, match: Match, identifier: Identifier, trusted: tuple[Network, ...]
+) -> None:
+    """List the models that the caller may use, or show one; leaves no record."""
     dialect = asking_dialect(match.path, talk.headers)
     identity = await identifier.resolve(talk.headers, talk.query)
     if isinstance(identity, Refusal):
         await talk.refuse(dialect, identity)
         return
-    models = listed_models(identity.view.catalogue)
+    address = client_address(talk.scope, talk.headers, trusted)
+    refused = enter(identity.caller, now_ms(), address, match.path)
+    if refused is not None:
+        await talk.refuse(dialect, refused)
+        return
+    models = usable_models(identity.view, identity.caller)
     wanted = match.variables.get("id")
     if wanted is None:
         await talk.answer(200, msgspec.json.encode(_list(dialect, models)))

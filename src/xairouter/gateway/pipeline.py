@@ -15,28 +15,39 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 
+from xairouter.clock import now_ms
+from xairouter.counters.interface import Tally
+from xairouter.dialects.conversation import conversation_of
 from xairouter.dialects.interface import Dialect
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.calls import Match, Plan, Refusal, Route
 from xairouter.domain.records import CLIENT_GONE, COMPLETED, INTERRUPTED, REFUSED, UPSTREAM_ERROR
 from xairouter.errors import LedgerError, StorageError
 from xairouter.gateway import running
-from xairouter.gateway.bookkeeping import close, first_record
+from xairouter.gateway.bookkeeping import close, first_record, session_of
 from xairouter.gateway.relay import break_off
+from xairouter.gateway.reserving import reserve
 from xairouter.gateway.running import RunningCall
 from xairouter.gateway.sending import attempt, pass_on
-from xairouter.gateway.talk import ClientGoneError, Talk
+from xairouter.gateway.talk import ClientGoneError, Talk, client_address
 from xairouter.gateway.work import Parts, Work
 from xairouter.observe import log
-from xairouter.policy.decide import plan_call
+from xairouter.policy.decide import enter, plan_call, wake
+from xairouter.policy.interface import Situation
 from xairouter.upstream.interface import Reply
 
-_TRY_ANOTHER = frozenset({408, 429, 500, 502, 503, 504, 529})
-"""Statuses after which another provider key may do better. A client's own fault is not among
-them; a rejected key never comes this far (custody withholds it)."""
-
+_CROWDED = Refusal(
+    "overloaded",
+    "The router is busy, and this owner uses more than its share of it.",
+    retry_after=1,
+)
 _CUTS: Mapping[str, Refusal] = {
     running.REVOKED: Refusal("invalid_api_key", "The key of this call was revoked while it ran."),
+    running.UNSURE: Refusal(
+        "storage_unavailable",
+        "The database is away, and whether this call may go on cannot be known.",
+        retry_after=1,
+    ),
     running.IDLE: Refusal("upstream_timeout", "The reply was silent for too long."),
     running.TOO_LONG: Refusal("upstream_timeout", "The call took longer than it may."),
     running.DRAINING: Refusal("draining", "The router is shutting down.", retry_after=1),
@@ -62,8 +73,20 @@ class Pipeline:
             await self._refuse(talk, dialect, identity)
             return
         work = Work(talk, match, dialect, identity, started)
+        work.address = client_address(talk.scope, talk.headers, parts.trusted_proxies)
+        work.began_ms = now_ms() - int((parts.running.now() - started) * 1000)
+        owner_id = identity.caller.owner_id
+        if not parts.admission.enter(owner_id):
+            await parts.admission.hold_back()
+            parts.book.refuse(first_record(parts, work, REFUSED, _CROWDED))
+            await self._refuse(talk, dialect, _CROWDED)
+            return
         try:
-            plan = await self._understand(work) or await self._plan(work)
+            plan = (
+                enter(identity.caller, now_ms(), work.address, match.path)
+                or await self._understand(work)
+                or await self._plan(work)
+            )
             if isinstance(plan, Refusal):
                 parts.book.refuse(first_record(parts, work, REFUSED, plan))
                 await self._refuse(talk, dialect, plan)
@@ -72,7 +95,11 @@ class Pipeline:
         except ClientGoneError:
             parts.book.refuse(first_record(parts, work, CLIENT_GONE))
         finally:
+            parts.admission.leave(owner_id)
             talk.release()
+            if work.held is not None:
+                # Counts once: what has been settled already stays as it is.
+                parts.counters.settle(work.held, Tally())
 
     async def _refuse(self, talk: Talk, dialect: Dialect, refusal: Refusal) -> None:
         self._parts.metrics.refusals.labels(refusal.code).inc()
@@ -106,14 +133,13 @@ class Pipeline:
             )
         except StorageError:
             return Refusal("storage_unavailable", "The database cannot be used now.", retry_after=1)
-        return plan_call(
-            identity.view,
-            identity.caller,
-            work.match,
-            work.peek,
-            bindings,
-            draw=secrets.randbits(64),
-        )
+        health = self._parts.health
+        situation = Situation(_draw(work), health.now(), health.ailing, bindings)
+        plan = plan_call(identity.view, identity.caller, work.match, work.peek, situation)
+        if isinstance(plan, Refusal):
+            return plan
+        refused = await reserve(self._parts, work, plan)
+        return refused or wake(plan, work.peek, situation)
 
     async def _run(self, work: Work, plan: Plan) -> None:
         """Open an entry, serve the call, close the entry: however it ends."""
@@ -156,18 +182,25 @@ class Pipeline:
 
     async def _serve(self, work: Work, plan: Plan) -> tuple[str, str | None]:
         """Try the routes in order; when none serves, a provider's own reply passes before ours."""
-        refusal = Refusal("upstream_unreachable", "No provider could be reached.")
+        parts, owner_id = self._parts, work.identity.caller.owner_id
+        refusal = Refusal("all_keys_sleeping", "Every provider key for this sleeps.", retry_after=1)
         kept: tuple[Route, Reply] | None = None
-        for number, route in enumerate(plan.routes, start=1):
-            answer = await attempt(self._parts, work, route)
-            if isinstance(answer, Refusal):
-                refusal = answer
-                if answer.code in ("ledger_unavailable", "upstream_timeout"):
+        parts.retries.earn(owner_id)
+        for route in plan.routes:
+            # Somebody else may have found the key ailing since the plan was made.
+            if not parts.health.may_try(route.key, route.model):
+                continue
+            if work.entry is not None and work.entry.attempts and not parts.retries.spend(owner_id):
+                break
+            tried = await attempt(parts, work, route)
+            if isinstance(tried.answer, Refusal):
+                refusal = tried.answer
+                if not tried.may_go_on:
                     break
-            elif answer.status in _TRY_ANOTHER and number < len(plan.routes):
-                kept = route, answer
+            elif tried.may_go_on:
+                kept = route, tried.answer
             else:
-                return await pass_on(self._parts, work, route, answer)
+                return await pass_on(parts, work, route, tried.answer)
         if kept is not None:
             return await pass_on(self._parts, work, *kept)
         await self._refuse(work.talk, work.dialect, refusal)
@@ -189,6 +222,15 @@ class Pipeline:
             await break_off(work.talk, work.dialect, work.reply, refusal)
         else:
             await self._refuse(work.talk, work.dialect, refusal)
+
+
+def _draw(work: Work) -> int:
+    """What chooses between keys: the conversation, so that it stays on one; else chance."""
+    if len(work.identity.view.catalogue.keys) > 1:
+        found = conversation_of(work.body, session_of(work.talk))
+        if found is not None:
+            return found
+    return secrets.randbits(64)
 
 
 async def _absorb_late_cut(call: RunningCall) -> None:

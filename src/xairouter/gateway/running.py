@@ -7,7 +7,7 @@ One sweep a second ends calls that were silent or ran for too long.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from xairouter.clock import now_ms
 from xairouter.directory.directory import Directory
@@ -16,14 +16,21 @@ from xairouter.domain.accounts import ACTIVE
 from xairouter.errors import StorageError
 from xairouter.observe import Metrics, log
 from xairouter.policy.decide import admit
+from xairouter.policy.interface import OwnerView
 
-CLIENT_GONE, REVOKED, IDLE, TOO_LONG, DRAINING = (
+CLIENT_GONE, REVOKED, UNSURE, IDLE, TOO_LONG, DRAINING = (
     "client_gone",
     "revoked",
+    "unsure",
     "idle",
     "too_long",
     "draining",
 )
+
+
+LOOK_SECONDS = 0.25
+UNSURE_SECONDS = 0.7
+"""How long a change that cannot be looked into may leave an owner's calls going."""
 
 
 class RunningCall:
@@ -78,7 +85,9 @@ class Running:
         self._total_seconds = total_seconds
         self.now = monotonic
         self.is_draining = False
+        self.is_leaving = False
         self._all_over = asyncio.Event()
+        self._unsure: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -100,20 +109,25 @@ class Running:
         """An owner changed: end its calls that would not be admitted any more.
 
         With ``on_revoke: finish`` running calls may end by themselves; new ones are refused
-        either way.
+        either way. Raises StorageError where that cannot be found out now and is to be asked again;
+        what stays unknown for a second counts as revoked.
         """
         calls = [call for call in self._calls if call.identity.caller.owner_id == owner_id]
         if not calls:
+            self._unsure.pop(owner_id, None)
             return
-        try:
-            view = await self._directory.owner(owner_id)
-            may_go_on = {
-                handle: await self._is_admitted(handle)
-                for handle in {call.identity.look_up_id for call in calls}
-            }
-        except StorageError as error:
-            log.warning("revocation_review_failed", owner=owner_id, reason=str(error))
+        since = self._unsure.setdefault(owner_id, self.now())
+        left = max(0.05, UNSURE_SECONDS - (self.now() - since))
+        known = await self._look_into(owner_id, calls, left)
+        if known is None:
+            if self.now() - since < UNSURE_SECONDS:
+                raise StorageError("Whether calls may go on cannot be known now.")
+            log.warning("calls_ended_unsure", owner=owner_id, calls=len(calls))
+            self._unsure.pop(owner_id, None)
+            self._cut_unsure(calls)
             return
+        self._unsure.pop(owner_id, None)
+        view, may_go_on = known
         if view.settings.on_revoke == "finish":
             return
         for call in calls:
@@ -122,16 +136,49 @@ class Running:
             if key_is_gone or not may_go_on[call.identity.look_up_id]:
                 call.cut(REVOKED)
 
+    async def _look_into(
+        self, owner_id: str, calls: Iterable[RunningCall], seconds: float
+    ) -> tuple[OwnerView, dict[bytes, bool]] | None:
+        """The owner's view, and which keys are still admitted; None where that is not known in
+        time. A look-up that hangs is left to itself: ending it may hang as long."""
+
+        async def look() -> tuple[OwnerView, dict[bytes, bool]]:
+            view = await self._directory.owner(owner_id)
+            handles = {call.identity.look_up_id for call in calls}
+            return view, {handle: await self._is_admitted(handle) for handle in handles}
+
+        looking = asyncio.create_task(look())
+        await asyncio.wait({looking}, timeout=seconds)
+        if not looking.done():
+            looking.cancel()
+            looking.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return None
+        try:
+            return looking.result()
+        except StorageError:
+            return None
+
+    def _cut_unsure(self, calls: Iterable[RunningCall]) -> None:
+        for call in calls:
+            if call.identity.view.settings.on_revoke == "end":
+                call.cut(UNSURE)
+
     async def _is_admitted(self, look_up_id: bytes) -> bool:
         known = await self._directory.resolve(look_up_id)
         return known is not None and admit(known.caller, now_ms()) is None
 
     async def sweep(self, stop: asyncio.Event) -> None:
-        """Once a second: end calls that are silent, too long, or whose key has expired."""
+        """Once a second: end calls that are silent, too long, or whose key has expired. At once:
+        all of them, where changes have not been heard of for longer than calls may go on."""
+        turn = 0
         while not stop.is_set():
-            try:
-                await asyncio.wait_for(stop.wait(), 1.0)
-            except TimeoutError:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+            turn += 1
+            self._metrics.blind.set(self._directory.blind_for)
+            if self._calls and self._directory.is_too_blind:
+                self._cut_unsure(list(self._calls))
+            if turn % 4 == 0:
                 self._sweep_once()
 
     def _sweep_once(self) -> None:
@@ -147,8 +194,13 @@ class Running:
             ):
                 call.cut(REVOKED)
 
-    async def drain(self, seconds: float) -> None:
-        """No new calls; those in flight get ``seconds`` to end, then they are ended."""
+    async def drain(self, seconds: float, notice_seconds: float = 0.0) -> None:
+        """No new calls; those in flight get ``seconds`` to end, then they are ended. For
+        ``notice_seconds`` before that, calls are still served while ``is_leaving`` says that this
+        instance is about to go."""
+        self.is_leaving = True
+        if notice_seconds:
+            await asyncio.sleep(notice_seconds)
         self.is_draining = True
         self._all_over.clear()
         if self._calls:

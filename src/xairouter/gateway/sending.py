@@ -1,15 +1,22 @@
 """One attempt: the outbound request of a route, sent through custody; and its reply, relayed."""
 
-from xairouter.custody.room import Withheld
+from dataclasses import dataclass
+
+from xairouter.clock import now_ms
+from xairouter.custody.room import BufferedReply, Withheld
 from xairouter.dialects.headers import forwarded, query_for_provider
 from xairouter.dialects.meter import Meter
+from xairouter.dialects.paths import makes_output
 from xairouter.domain.calls import Outbound, Refusal, Route
+from xairouter.domain.failures import CLIENT, FAILED, REJECTED, RETRIED, UNREACHABLE, Failure
 from xairouter.domain.records import CLIENT_GONE, COMPLETED, UPSTREAM_ERROR
 from xairouter.errors import CustodyError, LedgerError, UpstreamError
 from xairouter.gateway.bookkeeping import known_so_far
 from xairouter.gateway.relay import break_off, header_of, relay
 from xairouter.gateway.work import Parts, Work
 from xairouter.observe import log
+from xairouter.policy.access import most_output
+from xairouter.policy.failures import classify
 from xairouter.providers.interface import Provider
 from xairouter.providers.table import provider_row
 from xairouter.upstream.interface import Reply
@@ -17,12 +24,53 @@ from xairouter.upstream.interface import Reply
 PROGRESS_SECONDS = 2.0
 
 
-async def attempt(parts: Parts, work: Work, route: Route) -> Reply | Refusal:
-    """One request to one provider; a refusal says why there is no reply to pass on."""
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of an attempt: a reply to pass on, or a refusal that says why there is none; and
+    whether another route may do better."""
+
+    answer: Reply | Refusal
+    may_go_on: bool = False
+
+
+async def attempt(parts: Parts, work: Work, route: Route) -> Tried:
+    """One request to one provider; what it says of the key's health is noted."""
+    row = provider_row(route.key.provider)
+    answer = await _send(parts, work, route, row)
+    match answer:
+        case Refusal():
+            cause = _CAUSES.get(answer.code)
+            failure = Failure(cause) if cause else None
+            # A provider that did not answer in time may still be working, and billing.
+            may_go_on = answer.code not in ("ledger_unavailable", "upstream_timeout")
+        case BufferedReply():
+            failure = classify(
+                answer.status, dict(answer.headers), answer.body, row.signs, now_ms()
+            )
+            may_go_on = failure.cause in RETRIED
+        case _:
+            failure, may_go_on = None, False
+    if failure is None or failure.cause == CLIENT:
+        if not isinstance(answer, Refusal):
+            parts.health.served(route.key, route.model)
+    else:
+        parts.health.failed(route.key, route.model, failure)
+    return Tried(answer, may_go_on)
+
+
+_CAUSES = {
+    "provider_key_rejected": REJECTED,
+    "upstream_error_withheld": FAILED,
+    "upstream_unreachable": UNREACHABLE,
+    "upstream_timeout": FAILED,
+}
+
+
+async def _send(parts: Parts, work: Work, route: Route, row: Provider) -> Reply | Refusal:
+    """The request itself; a refusal says why there is no reply to pass on."""
     call, entry = work.call, work.entry
     assert call is not None
     assert entry is not None
-    row = provider_row(route.key.provider)
     outbound = _outbound(work, route, row)
     work.injected_usage = outbound.injected_usage
 
@@ -71,7 +119,12 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Reply | Refusal:
 
 def _outbound(work: Work, route: Route, row: Provider) -> Outbound:
     suffix, body, injected = work.dialect.prepare(
-        work.match, work.peek, work.body, model=route.model, ask_usage=row.asks_usage
+        work.match,
+        work.peek,
+        work.body,
+        model=route.model,
+        ask_usage=row.asks_usage,
+        bound=_bound(work, route, row),
     )
     return Outbound(
         dialect=route.dialect,
@@ -88,6 +141,16 @@ def _outbound(work: Work, route: Route, row: Provider) -> Outbound:
         body=body,
         injected_usage=injected,
     )
+
+
+def _bound(work: Work, route: Route, row: Provider) -> tuple[str, int] | None:
+    """Where the request declares no output and the rules bound it: the field and the number."""
+    if work.peek.max_output_tokens is not None or not makes_output(work.match):
+        return None
+    most = most_output(work.identity.caller)
+    if most is None:
+        return None
+    return row.output_fields.get(route.dialect, work.dialect.output_field), most
 
 
 def _withheld(answer: Withheld, route: Route) -> Refusal:

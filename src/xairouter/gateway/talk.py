@@ -1,4 +1,5 @@
-"""The client's side of one call: what was asked, and how to answer."""
+"""The client's side of one call: what was asked, and how to answer. ``closes`` has the reply be the
+last one on its connection."""
 
 import asyncio
 import ipaddress
@@ -16,6 +17,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+CLOSES = ((b"connection", b"close"),)
 
 
 class ClientGoneError(Exception):
@@ -53,8 +57,10 @@ class Talk:
         "_send",
         "_taken",
         "call_id",
+        "closes",
         "has_started",
         "headers",
+        "limits",
         "link",
         "method",
         "path",
@@ -81,7 +87,9 @@ class Talk:
         self.call_id = call_id
         self.status: int | None = None
         self.has_started = False
+        self.closes = False
         self.receipt: list[tuple[bytes, bytes]] = []
+        self.limits: list[tuple[bytes, bytes]] = []
         self._receive = receive
         self._send = send
         self._budget = budget
@@ -159,6 +167,8 @@ class Talk:
                     (b"x-xairouter-call-id", call_id),
                     (b"x-request-id", call_id),
                     *self.receipt,
+                    *self.limits,
+                    *(CLOSES if self.closes else ()),
                 ],
             }
         )
@@ -192,13 +202,13 @@ class Talk:
         """Our “no” in the client's dialect."""
         row = ERRORS[refusal.code]
         extra = [(b"x-xairouter-error", refusal.code.encode())]
-        if not row.retry_helps:
+        if not row.retry_helps or (row.status == 429 and refusal.retry_after is None):
             extra.append((b"x-should-retry", b"false"))
         if refusal.retry_after is not None:
             extra.append((b"retry-after", b"%d" % max(1, refusal.retry_after)))
         if not self._is_read and self.method == "POST":
             # The rest of the body is not awaited, so the connection cannot serve another request.
-            extra.append((b"connection", b"close"))
+            self.closes = True
         await self.answer(row.status, dialect.refuse(row, refusal, self.call_id), extra)
 
 

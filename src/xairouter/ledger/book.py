@@ -50,7 +50,11 @@ class Entry:
         )
 
     async def progress(self, **known: object) -> None:
-        """Write what is known of a running reply, for the case that the process dies."""
+        """Write what is known of a running reply, for the case that the process dies. An object that
+        the provider made is bound at once where other instances may be asked for it next."""
+        made = known.get("provider_object_id")
+        if isinstance(made, str):
+            self._book.bind(msgspec.structs.replace(self.record, provider_object_id=made))
         await self._book.journal.append(
             self.record.call_id, Progress(self.record.call_id, dict(known))
         )
@@ -71,11 +75,20 @@ class Entry:
 class Book:
     """Opens entries and hands finished records to the drain."""
 
-    def __init__(self, journal: Journal, metrics: Metrics, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        metrics: Metrics,
+        seconds: Callable[[], float],
+        *,
+        binds_early: bool = False,
+    ) -> None:
         self.journal = journal
         self.metrics = metrics
         self._seconds = seconds
         self._finished: list[UsageRecord] = []
+        self._binds_early = binds_early
+        self._bound: list[UsageRecord] = []
         self._refusals: dict[str, int] = defaultdict(int)
         self._refusals_second = 0
 
@@ -106,6 +119,17 @@ class Book:
             log.error("journal_write_failed", call_id=record.call_id, reason=str(error))
         self._finished.append(record)
         self.metrics.calls.labels(record.dialect, record.outcome).inc()
+
+    def bind(self, record: UsageRecord) -> None:
+        """A running call has made a provider object: its binding is not to wait for its end."""
+        if self._binds_early:
+            self._bound.append(record)
+
+    def take_bound(self) -> list[UsageRecord]:
+        """Calls whose objects are to be bound now. Who cannot store them may drop them: the call's
+        own record binds them at its end."""
+        taken, self._bound = self._bound, []
+        return taken
 
     def take_finished(self, most: int) -> list[UsageRecord]:
         """Up to ``most`` finished records, oldest first, for the drain."""

@@ -7,16 +7,19 @@ by the inserted ones only. So a crash at any point repeats work and never double
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from xairouter.domain.records import UsageRecord
+from xairouter.clock import fresh_id, now_ms
+from xairouter.domain.notices import PRICE_UNKNOWN, Occasion
+from xairouter.domain.records import REPORTED, UsageRecord
 from xairouter.errors import StorageError
 from xairouter.ledger.book import Book
 from xairouter.ledger.journal import left_behind, read_folder, release_folder
 from xairouter.observe import log
 from xairouter.storage.database import Database
-from xairouter.storage.records import ObjectRow, insert_all
+from xairouter.storage.notices import raise_all
+from xairouter.storage.records import ObjectRow, insert_all, insert_objects
 
 BATCH = 500
 EVERY_SECONDS = 0.2
@@ -32,7 +35,9 @@ class Drain:
         self._book = book
         self._database = database
         self._folders = folders
+        self._storing = asyncio.Lock()
         self.is_failing = False
+        self.on_adopted: Callable[[Sequence[UsageRecord]], None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drain every 0.2 s and adopt abandoned journals every 10 s; storage errors are waited
@@ -55,7 +60,15 @@ class Drain:
                 log.warning("drain_failed", reason=str(error), again_in=pause)
 
     async def drain(self) -> None:
-        """Store everything that is finished; raises StorageError when the database is away."""
+        """Store everything that is finished; raises StorageError when the database is away.
+
+        When it returns, what had finished before is stored, whoever was storing it.
+        """
+        async with self._storing:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        await self._bind(self._book.take_bound())
         while records := self._book.take_finished(BATCH):
             stored = False
             try:
@@ -75,6 +88,8 @@ class Drain:
                 records = read_folder(folder).records()
                 for start in range(0, len(records), BATCH):
                     await self._store(records[start : start + BATCH])
+                if self.on_adopted is not None:
+                    self.on_adopted(records)
                 for path in folder.glob("*.log"):
                     path.unlink()
                 count += len(records)
@@ -92,11 +107,18 @@ class Drain:
         except (StorageError, TimeoutError) as error:
             log.warning("drain_left_for_next_start", reason=str(error))
 
+    async def _bind(self, records: Sequence[UsageRecord]) -> None:
+        objects = objects_of(records)
+        if objects:
+            async with self._database.write() as connection:
+                await insert_objects(connection, objects)
+
     async def _store(self, records: Sequence[UsageRecord]) -> None:
         async with self._database.write() as connection:
-            await insert_all(
+            fresh = await insert_all(
                 connection, records, objects_of(records), lambda: secrets.token_bytes(16)
             )
+            await raise_all(connection, occasions_of(fresh), now_ms=now_ms(), new_id=fresh_id)
 
 
 def objects_of(records: Sequence[UsageRecord]) -> list[ObjectRow]:
@@ -114,4 +136,17 @@ def objects_of(records: Sequence[UsageRecord]) -> list[ObjectRow]:
         if record.provider_object_id is not None
         and record.provider_key_id is not None
         and record.dialect in _OBJECT_DIALECTS
+    ]
+
+
+def occasions_of(records: Sequence[UsageRecord]) -> list[Occasion]:
+    """What a person should know of these calls: models whose price nobody knows."""
+    unpriced = {
+        (record.owner_id, record.model_used or record.model_asked)
+        for record in records
+        if record.cost_nano is None and record.usage_source == REPORTED
+    }
+    return [
+        Occasion(owner_id, PRICE_UNKNOWN, model, {"model": model[:256]})
+        for owner_id, model in sorted((o, m) for o, m in unpriced if m is not None)
     ]

@@ -1,6 +1,7 @@
 """Sub-accounts: create, read, change, move, suspend, delete; and panic."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,8 +12,12 @@ from xairouter.custody.vault import OpenVault
 from xairouter.domain.accounts import ACTIVE, CALL, DELETED, MANAGE, SUSPENDED, Account
 from xairouter.domain.slots import API_KEY
 from xairouter.errors import ManageError
-from xairouter.manage.desk import Actor, Change, Desk, change, require, subtree_ids, within_reach
+from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
 from xairouter.manage.owners import Secrets, add_key, checked_name
+from xairouter.manage.rules import checked, refuse_wider, stored_text
+from xairouter.manage.versions import refuse_stale
+from xairouter.manage.views import account_view
+from xairouter.policy.rules import compile_text
 from xairouter.storage import keys, owners
 
 
@@ -24,29 +29,38 @@ class NewAccount:
     email: str | None = None
     parent: str | None = None
     can_manage: bool = False
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def create_account(desk: Desk, actor: Actor, wanted: NewAccount) -> Secrets:
     """A sub-account and its first key: scope ``manage`` if it may manage, else ``call``."""
-    name = checked_name(wanted.name)
     async with change(desk, actor, "accounts.create") as made:
-        parent = wanted.parent or actor.caller.account.id
-        chain = await within_reach(made.connection, actor, "accounts.create", parent)
-        account = Account(
-            fresh_id("acc"),
-            actor.owner_id,
-            chain[-1].id,
-            name,
-            wanted.email,
-            ACTIVE,
-            wanted.can_manage,
-            now_ms(),
-        )
-        made.target_id = account.id
-        await owners.add_account(made.connection, account)
+        account = await place_account(made, actor, wanted)
         scope = MANAGE if wanted.can_manage else CALL
         key, api_key = await add_key(made.connection, actor.vault, account, "first", scope)
     return Secrets(account, key, api_key)
+
+
+async def place_account(made: Change, actor: Actor, wanted: NewAccount) -> Account:
+    """Put a new account into the tree, without any key, in a change under way."""
+    name, rules = checked_name(wanted.name), checked(wanted.rules)
+    parent = wanted.parent or actor.caller.account.id
+    chain = await within_reach(made.connection, actor, "accounts.create", parent)
+    refuse_wider(rules, chain)
+    account = Account(
+        fresh_id("acc"),
+        actor.owner_id,
+        chain[-1].id,
+        name,
+        wanted.email,
+        ACTIVE,
+        wanted.can_manage,
+        now_ms(),
+        rules=stored_text(rules),
+    )
+    made.target_id = account.id
+    await owners.add_account(made.connection, account)
+    return account
 
 
 async def list_accounts(desk: Desk, actor: Actor, scope: str) -> list[Account]:
@@ -57,7 +71,7 @@ async def list_accounts(desk: Desk, actor: Actor, scope: str) -> list[Account]:
         tree = await owners.tree_of(connection, actor.owner_id)
         if scope == "children":
             return [account for account in tree if account.parent_id == own]
-        below = set(await subtree_ids(connection, actor.owner_id, own)) - {own}
+        below = set(await owners.subtree_of(connection, actor.owner_id, own)) - {own}
         return [account for account in tree if account.id in below]
 
 
@@ -68,11 +82,16 @@ async def get_account(desk: Desk, actor: Actor, account_id: str) -> Account:
 
 
 async def change_account(
-    desk: Desk, actor: Actor, account_id: str, values: dict[str, Any]
+    desk: Desk,
+    actor: Actor,
+    account_id: str,
+    values: dict[str, Any],
+    expected: str | None = None,
 ) -> Account:
     """Change name, email, status, ``can_manage`` or ``parent`` of an account below one's own."""
     async with change(desk, actor, "accounts.change", account_id) as made:
         chain = await within_reach(made.connection, actor, "accounts.change", account_id)
+        refuse_stale(expected, account_view(chain[-1]))
         columns: dict[str, Any] = {}
         if "name" in values:
             columns["name"] = checked_name(values["name"])
@@ -87,13 +106,16 @@ async def change_account(
             )
         if "parent" in values:
             columns["parent_id"] = await _new_parent(made, actor, chain[-1], values["parent"])
-        made.detail = {"fields": sorted(values)}
+        made.detail = changed_fields(chain[-1], columns)
         if columns:
             await owners.update_account(made.connection, actor.owner_id, account_id, **columns)
         if "status" in columns or "parent_id" in columns:
             await align_slots(made.connection, actor.vault, actor.owner_id, account_id)
         found = await owners.get_account(made.connection, actor.owner_id, account_id)
     assert found is not None
+    if "parent_id" in columns:
+        # What the accounts above have used moves along.
+        desk.counters.forget(actor.owner_id)
     return found
 
 
@@ -112,6 +134,8 @@ async def _new_parent(made: Change, actor: Actor, account: Account, wanted: Any)
             "An account cannot be moved below itself.",
             {"parent": "is the account itself or below it"},
         )
+    # Its own rules must fit there; what is below it was held to them already.
+    refuse_wider(compile_text(account.rules).rules, chain)
     return wanted
 
 
@@ -123,7 +147,7 @@ async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive
             raise ManageError(
                 "invalid_field", "An account cannot delete itself.", {"id": "is one's own account"}
             )
-        doomed = await subtree_ids(made.connection, actor.owner_id, account_id, deleted=False)
+        doomed = await owners.subtree_of(made.connection, actor.owner_id, account_id, deleted=False)
         if len(doomed) > 1 and not recursive:
             raise ManageError(
                 "has_children", f"The account has {len(doomed) - 1} sub-accounts below it."
@@ -144,7 +168,7 @@ async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive
             [slot.id for slot in slots if slot.account_id in doomed],
         )
         made.detail = {"accounts": len(doomed)}
-    await desk.database.shrink_log()
+    await desk.database.forget_deleted()
 
 
 async def align_slots(
@@ -155,7 +179,7 @@ async def align_slots(
     A slot is sealed exactly while its key and every account above it are active: suspending
     erases the ciphertext, resuming seals anew to a slot that is proven ours.
     """
-    accounts = set(await subtree_ids(connection, owner_id, top))
+    accounts = set(await owners.subtree_of(connection, owner_id, top))
     statuses = {
         key.id: key.status
         for key in await keys.list_keys(connection, owner_id)
@@ -182,7 +206,7 @@ async def panic(desk: Desk, actor: Actor, *, undo: bool) -> int:
     """
     async with change(desk, actor, "panic", actor.caller.account.id) as made:
         top = actor.caller.account.id
-        reach = set(await subtree_ids(made.connection, actor.owner_id, top, deleted=False))
+        reach = set(await owners.subtree_of(made.connection, actor.owner_id, top, deleted=False))
         before, after = (SUSPENDED, ACTIVE) if undo else (ACTIVE, SUSPENDED)
         count = 0
         for key in await keys.list_keys(made.connection, actor.owner_id):

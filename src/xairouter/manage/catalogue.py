@@ -3,11 +3,12 @@
 from typing import Any
 
 from xairouter.clock import now_ms
+from xairouter.directory.prices import price_of
 from xairouter.manage.desk import Actor, Desk, require
 from xairouter.manage.views import usd
 from xairouter.policy.pricing import rates_now
-from xairouter.policy.routing import listed_models
-from xairouter.providers.table import PROVIDERS, provider_row
+from xairouter.policy.routing import usable_models
+from xairouter.providers.table import PROVIDERS
 from xairouter.storage import owners
 
 
@@ -16,9 +17,8 @@ async def list_models(desk: Desk, actor: Actor) -> list[dict[str, Any]]:
     require(actor, "models.read")
     view = await desk.directory.owner(actor.owner_id)
     items = []
-    for name, keys in listed_models(view.catalogue).items():
-        listed = provider_row(keys[0].provider).price_list
-        price = view.prices.find(name) or desk.prices.find(listed, name)
+    for name, keys in usable_models(view, actor.caller).items():
+        price = price_of(view, desk.prices, keys[0].provider, name)
         rates = rates_now(price, None, now_ms()) if price else {}
         items.append(
             {

@@ -13,9 +13,11 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import fresh_id, now_ms
+from xairouter.counters.interface import Counters
 from xairouter.custody.room import Strongroom
 from xairouter.custody.vault import OpenVault
 from xairouter.directory.directory import Directory
+from xairouter.directory.health import Health
 from xairouter.domain.accounts import Account
 from xairouter.errors import ManageError
 from xairouter.manage.permissions import BELOW, SELF, TREE, reach_of
@@ -24,6 +26,9 @@ from xairouter.providers.prices import PriceList
 from xairouter.storage import changes, operations, owners
 from xairouter.storage.database import Database
 from xairouter.upstream.egress import Egress
+
+MOST_ID = 40
+"""The length of an id in storage; what was asked for with a longer one is no id of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,9 @@ class Desk:
     room: Strongroom
     egress: Egress
     prices: PriceList
+    health: Health
+    counters: Counters
+    output_reserve: int
     automation_secret: str = field(default="", repr=False)
 
 
@@ -62,6 +70,14 @@ class Change:
     connection: AsyncConnection
     target_id: str | None = None
     detail: Mapping[str, object] | None = None
+
+
+def changed_fields(before: object, values: Mapping[str, object]) -> dict[str, object]:
+    """What a change did, for the operation log: the fields it set, before and after."""
+    return {
+        "before": {name: getattr(before, name, None) for name in values},
+        "after": dict(values),
+    }
 
 
 @asynccontextmanager
@@ -149,6 +165,8 @@ async def write_operation(
         "detail": msgspec.json.encode(detail).decode() if detail else None,
     }
     row.update(values)
+    if row["target_id"] is not None:
+        row["target_id"] = str(row["target_id"])[:MOST_ID]
     await operations.add(connection, row, secrets.token_bytes(16))
 
 
@@ -179,22 +197,14 @@ async def within_reach(
 
 
 _ON_ONESELF = frozenset(
-    {"keys.read", "keys.rotate", "usage.read", "accounts.create", "accounts.read"}
+    {
+        "explain",
+        "keys.read",
+        "keys.rotate",
+        "usage.read",
+        "accounts.create",
+        "accounts.read",
+        "rules.read",
+    }
 )
 """What a manager or member may do to its own account (creating means: below it)."""
-
-
-async def subtree_ids(
-    connection: AsyncConnection, owner_id: str, top: str, *, deleted: bool = True
-) -> list[str]:
-    """The ids of an account and everything below it, tombstones included unless told otherwise."""
-    tree = await owners.tree_of(connection, owner_id, deleted=deleted)
-    children: dict[str | None, list[str]] = {}
-    for account in tree:
-        children.setdefault(account.parent_id, []).append(account.id)
-    found, queue = [], [top]
-    while queue:
-        at = queue.pop()
-        found.append(at)
-        queue += children.get(at, [])
-    return found

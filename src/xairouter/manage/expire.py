@@ -6,8 +6,9 @@ import contextlib
 from xairouter.clock import now_ms
 from xairouter.directory.directory import Directory
 from xairouter.manage.desk import write_operation
+from xairouter.manage.sessions import end_sessions
 from xairouter.observe import log
-from xairouter.storage import changes, keys, owners, records
+from xairouter.storage import changes, keys, notices, owners, records
 from xairouter.storage.database import Database
 
 EVERY_SECONDS = 20.0
@@ -24,6 +25,7 @@ async def expire(database: Database, directory: Directory) -> int:
     async with database.write() as connection:
         slots = await keys.expired_slots(connection, now_ms())
         for slot in slots:
+            await end_sessions(connection, slot.owner_id, [slot])
             await keys.drop_slots(connection, slot.owner_id, [slot.id])
             await changes.announce(connection, slot.owner_id, "slot.expired", slot.id)
             await write_operation(
@@ -33,7 +35,7 @@ async def expire(database: Database, directory: Directory) -> int:
                 verb="slot.expired",
                 target_id=slot.id,
             )
-    await database.shrink_log()
+    await database.forget_deleted()
     for owner_id in {slot.owner_id for slot in slots}:
         await directory.changed(owner_id)
     return len(slots)
@@ -49,6 +51,7 @@ async def forget_old(database: Database) -> int:
             if owner is not None:
                 before = now_ms() - owner.settings.record_days * DAY_MS
                 forgotten += await records.delete_before(connection, account.id, before)
+                await notices.delete_before(connection, account.id, before)
         await changes.trim(connection, KEPT_CHANGES)
     return forgotten
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from xairouter.clock import now_ms
-from xairouter.domain.accounts import CALL, DELETED, MANAGE, ApiKey
+from xairouter.domain.accounts import CALL, MANAGE, SUSPENDED, ApiKey
 from xairouter.errors import ManageError
 from xairouter.manage.accounts import align_slots
-from xairouter.manage.desk import Actor, Change, Desk, change, require, within_reach
+from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
 from xairouter.manage.owners import Secrets, add_key, checked_name
+from xairouter.manage.sessions import end_sessions_of_keys
 from xairouter.storage import keys
 
 MOST_OVERLAP_SECONDS = 90 * 86_400
@@ -84,9 +85,11 @@ async def change_key(
             await _move_expiry(made, actor, key.id, values["expires_at_ms"])
         if values:
             await keys.update_key(made.connection, actor.owner_id, key.id, **values)
+        if values.get("status") == SUSPENDED:
+            await end_sessions_of_keys(made.connection, actor.owner_id, [key.id])
         if "status" in values:
             await align_slots(made.connection, actor.vault, actor.owner_id, account_id)
-        made.detail = {"fields": sorted(values)}
+        made.detail = changed_fields(key, values)
     return replace(key, **values)
 
 
@@ -95,14 +98,9 @@ async def delete_key(desk: Desk, actor: Actor, account_id: str, key_id: str) -> 
     async with change(desk, actor, "keys.delete", key_id) as made:
         await within_reach(made.connection, actor, "keys.delete", account_id)
         key = await _key_of(made, actor, account_id, key_id)
-        await keys.update_key(
-            made.connection, actor.owner_id, key.id, status=DELETED, deleted_at_ms=now_ms()
-        )
-        slots = await keys.list_slots(made.connection, actor.owner_id)
-        await keys.drop_slots(
-            made.connection, actor.owner_id, [slot.id for slot in slots if slot.key_id == key.id]
-        )
-    await desk.database.shrink_log()
+        await end_sessions_of_keys(made.connection, actor.owner_id, [key.id])
+        await keys.bury_keys(made.connection, actor.owner_id, [key.id], now_ms())
+    await desk.database.forget_deleted()
 
 
 async def _key_of(made: Change, actor: Actor, account_id: str, key_id: str) -> ApiKey:

@@ -61,11 +61,26 @@ async def make_link(
     return link, token
 
 
+async def first_link(database: Database, *, is_shared: bool) -> str | None:
+    """Where nobody is an owner yet: the token of a link that makes the first one.
+
+    None where several instances share the database and one of them has printed a link that still
+    works: a second one would end it.
+    """
+    async with database.read() as connection:
+        if await owners.list_owners(connection):
+            return None
+        if is_shared and await links.has_living(connection, SETUP, now_ms()):
+            return None
+    _, token = await make_link(database, SETUP)
+    return token
+
+
 async def find_link(database: Database, token: str) -> Link | None:
     """What a token is for, None if it is none, used up or too old. Uses nothing up."""
     async with database.read() as connection:
         row = await links.get(connection, link_hash(token))
-    if row is None or row["expires_at_ms"] <= now_ms():
+    if row is None or row["expires_at_ms"] <= now_ms() or row["purpose"] not in (SETUP, INVITE):
         return None
     return Link(row["purpose"], row["account_id"], row["name"], row["email"], row["expires_at_ms"])
 

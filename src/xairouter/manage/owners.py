@@ -101,6 +101,8 @@ async def add_key(
     name: str,
     scope: str,
     expires_at_ms: int | None = None,
+    *,
+    session_id: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Issue an XAI API key: its row, and the slot through which it opens the vault."""
     key = ApiKey(
@@ -113,6 +115,7 @@ async def add_key(
         now_ms(),
         expires_at_ms,
         None,
+        session_id,
     )
     secret = new_api_key()
     place = Place(fresh_id("slot"), API_KEY, account.id, key.id, expires_at_ms)
@@ -221,5 +224,5 @@ async def delete_owner(database: Database, wanted: str) -> Account:
             verb="owner.delete",
             target_id=account.id,
         )
-    await database.shrink_log()
+    await database.forget_deleted()
     return account

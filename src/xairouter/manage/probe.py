@@ -28,10 +28,6 @@ _WHOLE_SECONDS = 30.0
 _MOST_BYTES = 8 * 1024 * 1024
 _MOST_NAMES = 5000
 """Far above any provider's list; what a hostile one sends must not fill the catalogue."""
-ADMIN_WARNING = (
-    "This is an administration key: it steers a whole account at the provider. Put a key here that "
-    "may only call models."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +80,20 @@ async def probe(room: Strongroom, key: ProviderKey, vault: OpenVault) -> Finding
         for shown, header in row.account_headers.items()
         if header in answer.headers
     }
+    warnings: list[str] = []
     for facts in row.facts:
-        account |= await _facts(room, key, vault, facts)
+        found, told = await _facts(room, key, vault, facts)
+        account |= found
+        warnings += told
+    names = _names(answer.body, how)
     return Finding(
         "ok",
-        _names(answer.body, how),
+        names,
         answer.status,
+        why=None if names is not None else "Its list of models cannot be read.",
         account=account,
         limits=_limits(row, answer.headers),
+        warnings=tuple(warnings),
     )
 
 
@@ -132,19 +134,21 @@ async def _ask(
 
 async def _facts(
     room: Strongroom, key: ProviderKey, vault: OpenVault, facts: Facts
-) -> dict[str, Any]:
-    """What one further request tells; nothing if it fails, for the key is known to work."""
+) -> tuple[dict[str, Any], list[str]]:
+    """(what one further request tells, warnings); nothing if it fails, for the key is known to
+    work."""
     if facts.dialect not in key.endpoints:
-        return {}
+        return {}, []
     answer = await _ask(room, key, vault, facts.dialect, facts.suffix)
     if isinstance(answer, Finding) or answer.status != 200:
-        return {}
+        return {}, []
     try:
         document = msgspec.json.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
+        return {}, []
     found = {shown: _at(document, path) for shown, path in facts.fields.items()}
-    return {shown: value for shown, value in found.items() if value is not None}
+    told = [warning for path, warning in facts.warnings.items() if _at(document, path) is True]
+    return {shown: value for shown, value in found.items() if value is not None}, told
 
 
 def _at(value: Any, path: str) -> Any:

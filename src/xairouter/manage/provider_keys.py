@@ -10,14 +10,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xairouter.clock import fresh_id, now_ms
-from xairouter.custody.intake import Intake, read_body
+from xairouter.custody.intake import Intake
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.accounts import ACTIVE, ProviderKey
+from xairouter.domain.notices import ABOUT_KEYS, KEY_REJECTED, Occasion
 from xairouter.errors import ManageError
-from xairouter.manage.desk import Actor, Change, Desk, change, require
+from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require
 from xairouter.manage.fields import problems_of
+from xairouter.manage.notices import close_notices, raise_notices
 from xairouter.manage.owners import checked_name
-from xairouter.manage.probe import ADMIN_WARNING, probe
+from xairouter.manage.probe import probe
+from xairouter.manage.versions import refuse_stale
 from xairouter.providers.interface import DEFAULT_AUTH
 from xairouter.providers.table import CUSTOM, PROVIDERS, provider_row
 from xairouter.storage import provider_keys
@@ -26,7 +29,10 @@ MOST_KEYS = 1000
 MOST_MODELS = 2000
 MOST_PATTERNS = 50
 """Bounds on what one owner's catalogue may cost to build and to search."""
-_UNKNOWN_HEALTH = "ok"
+_UNKNOWN_HEALTH, REJECTED = "ok", "rejected"
+
+_IN_VIEW = frozenset({"name", "level", "weight", "models", "status", "endpoints"})
+"""What the operation log may show of a change."""
 
 ModelNames = list[str]
 
@@ -132,9 +138,12 @@ async def _checked(
 
 def _with_warnings(checkup: Mapping[str, Any], intake: Intake, provider: str) -> Mapping[str, Any]:
     """The check-up, with a word about a key that may more than it should."""
-    if not intake.has_mark(provider_row(provider).admin_marks):
-        return checkup
-    return {**checkup, "warnings": [*checkup.get("warnings", ()), ADMIN_WARNING]}
+    told = [
+        mark.warning
+        for mark in provider_row(provider).key_marks
+        if intake.has_mark(mark.begins, mark.but_not)
+    ]
+    return {**checkup, "warnings": [*checkup.get("warnings", ()), *told]}
 
 
 def _keyless() -> set[str]:
@@ -219,9 +228,10 @@ async def get_provider_key(desk: Desk, actor: Actor, key_id: str) -> ProviderKey
     return key
 
 
-async def change_provider_key(desk: Desk, actor: Actor, key_id: str, body: bytes) -> ProviderKey:
+async def change_provider_key(
+    desk: Desk, actor: Actor, key_id: str, intake: Intake, expected: str | None = None
+) -> ProviderKey:
     """Change what is in view; new endpoints need the secret again, because they are sealed in."""
-    intake = read_body(body)
     wanted = _validated(_ChangedProviderKey, intake)
     given = set(intake.fields)
     if "endpoints" in given and not intake.has_secret:
@@ -238,6 +248,7 @@ async def change_provider_key(desk: Desk, actor: Actor, key_id: str, body: bytes
         )
     async with change(desk, actor, "provider_keys.change", key_id) as made:
         key = await _stored(made, actor, key_id)
+        refuse_stale(expected, governed(key))
         values: dict[str, Any] = {}
         if wanted.name is not None:
             values["name"] = checked_name(wanted.name)
@@ -252,16 +263,21 @@ async def change_provider_key(desk: Desk, actor: Actor, key_id: str, body: bytes
             auth = {name: provider_row(key.provider).auth_for(name) for name in endpoints}
             values |= {"endpoints": endpoints, "auth": auth, "discovered": None}
             values |= _resealed(actor, key, intake, auth, endpoints)
-        made.detail = {"fields": sorted(given)}
+        seen = {n: v for n, v in values.items() if n in _IN_VIEW}
+        made.detail = {"fields": sorted(given), **changed_fields(key, seen)}
         if values:
             await provider_keys.update(made.connection, actor.owner_id, key_id, **values)
     return replace(key, **values)
 
 
-async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, body: bytes) -> Added:
+def governed(key: ProviderKey) -> dict[str, Any]:
+    """What an owner may change about a key, for its version."""
+    return {name: getattr(key, name) for name in sorted(_IN_VIEW)}
+
+
+async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, intake: Intake) -> Added:
     """Seal a new secret in an existing key's place; models, level and name stay."""
     require(actor, "provider_keys.replace")
-    intake = read_body(body)
     if intake.fields:
         name = sorted(intake.fields)[0]
         raise ManageError(
@@ -295,8 +311,10 @@ async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, body: byte
             health=_UNKNOWN_HEALTH,
             health_why=None,
         )
+        await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
         made.detail = {"checkup": checkup.get("state")}
-    await desk.database.shrink_log()
+    desk.health.forget(key_id)
+    await desk.database.forget_deleted()
     return Added(fresh, checkup)
 
 
@@ -329,7 +347,7 @@ async def test_provider_key(desk: Desk, actor: Actor, key_id: str) -> Added:
     found = await probe(desk.room, key, actor.vault)
     values: dict[str, Any] = {}
     if found.state == "rejected":
-        values = {"health": "rejected", "health_why": "The provider rejects the key."}
+        values = {"health": REJECTED, "health_why": "The provider rejects the key."}
     elif found.state == "ok":
         values = {"health": "ok", "health_why": None}
         if found.models is not None:
@@ -338,7 +356,14 @@ async def test_provider_key(desk: Desk, actor: Actor, key_id: str) -> Added:
         await _stored(made, actor, key_id)
         if values:
             await provider_keys.update(made.connection, actor.owner_id, key_id, **values)
+        if found.state == "ok":
+            await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
+        elif found.state == "rejected":
+            occasion = Occasion(actor.owner_id, KEY_REJECTED, key_id, {"name": key.name})
+            await raise_notices(made.connection, [occasion])
         made.detail = {"checkup": found.state}
+    if found.state == "ok":
+        desk.health.forget(key_id)
     return Added(replace(key, **values), found.view())
 
 
@@ -347,8 +372,9 @@ async def delete_provider_key(desk: Desk, actor: Actor, key_id: str) -> dict[str
     async with change(desk, actor, "provider_keys.delete", key_id) as made:
         key = await _stored(made, actor, key_id)
         await provider_keys.delete(made.connection, actor.owner_id, key_id)
+        await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
         made.detail = {"fingerprint": key.fingerprint}
-    await desk.database.shrink_log()
+    await desk.database.forget_deleted()
     row = provider_row(key.provider)
     return {
         "id": key_id,

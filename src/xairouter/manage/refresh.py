@@ -12,13 +12,17 @@ from collections.abc import Callable
 
 from xairouter.custody.slots import open_slot
 from xairouter.custody.vault import OpenVault
+from xairouter.custody.witness import UnknownVaultError
 from xairouter.domain.accounts import ACTIVE, ProviderKey
+from xairouter.domain.notices import ABOUT_KEYS, KEY_REJECTED, Occasion
 from xairouter.errors import CustodyError
 from xairouter.manage.desk import Desk, write_operation
+from xairouter.manage.notices import close_notices, raise_notices
 from xairouter.manage.probe import probe
 from xairouter.observe import log
-from xairouter.storage import changes, keys, owners, provider_keys
+from xairouter.storage import changes, keys, owners, provider_keys, successions
 
+CONFIRM_EVERY_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 30.0
 REFRESH_SECONDS = 3600.0
 AT_ONCE = 4
@@ -34,12 +38,17 @@ class Refresher:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every half minute which keys are due, until told to stop."""
+        """Look every second which keys were rejected, and every half minute which are due for a
+        refresh, until told to stop."""
+        looked_at = self._seconds()
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY_SECONDS)
+                await asyncio.wait_for(stop.wait(), CONFIRM_EVERY_SECONDS)
             try:
-                await self.refresh()
+                await self.confirm()
+                if self._seconds() - looked_at >= LOOK_EVERY_SECONDS:
+                    looked_at = self._seconds()
+                    await self.refresh()
             except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
                 log.warning("refresh_failed", reason=str(error))
 
@@ -64,11 +73,15 @@ class Refresher:
             return vault
         async with self._desk.database.read() as connection:
             slot = await keys.find_grant(connection, owner_id)
+            said = await successions.list_of(connection, owner_id)
         if slot is None:
             return None
         try:
             vault = open_slot(slot, secret.encode("utf-8"))
-            self._desk.room.witness.check(vault)
+            try:
+                self._desk.room.witness.check(vault)
+            except UnknownVaultError:
+                self._desk.room.witness.follow(vault, said)
         except CustodyError:
             log.warning("grant_does_not_open", owner=owner_id)
             return None
@@ -79,6 +92,30 @@ class Refresher:
         now = self._seconds()
         return now - self._asked_at.setdefault(key.id, now) >= REFRESH_SECONDS
 
+    async def confirm(self) -> int:
+        """Ask once more about keys that a provider rejected in a call, and store what is certain:
+        that it rejects them, or that one stored as rejected serves again. Returns how many keys
+        changed.
+
+        Without a vault at hand the second rejection in a row is certain enough.
+        """
+        changed = 0
+        health = self._desk.health
+        for key in health.take_recovered():
+            changed += await self._store(key, dict(_WELL))
+        for key in health.take_rejected():
+            if key.health == "rejected":
+                continue
+            vault = await self._vault_at_hand(key.owner_id)
+            state = "unprobed"
+            if vault is not None:
+                async with self._slots:
+                    state = (await probe(self._desk.room, key, vault)).state
+            in_a_row = max((ailment.count for _, ailment in health.of(key)), default=0)
+            if state == "rejected" or (state == "unprobed" and in_a_row > 1):
+                changed += await self._store(key, dict(_REJECTED))
+        return changed
+
     async def _ask(self, key: ProviderKey, vault: OpenVault) -> None:
         async with self._slots:
             self._asked_at[key.id] = self._seconds()
@@ -88,16 +125,24 @@ class Refresher:
             if found.models is not None and found.models != key.discovered:
                 values["discovered"] = found.models
             if key.health != "ok":
-                values |= {"health": "ok", "health_why": None}
+                values |= _WELL
         elif found.state == "rejected" and key.health != "rejected":
-            values = {"health": "rejected", "health_why": "The provider rejects the key."}
-        if not values:
-            return
+            values = dict(_REJECTED)
+        if values:
+            await self._store(key, values)
+
+    async def _store(self, key: ProviderKey, values: dict[str, object]) -> bool:
+        """Change what is known of a key, with the notice that goes with it."""
         async with self._desk.database.write() as connection:
             stored = await provider_keys.get(connection, key.owner_id, key.id)
             if stored is None or stored.revision != key.revision:
-                return
+                return False
             await provider_keys.update(connection, key.owner_id, key.id, **values)
+            if values.get("health") == "rejected":
+                occasion = Occasion(key.owner_id, KEY_REJECTED, key.id, {"name": key.name})
+                await raise_notices(connection, [occasion])
+            elif values.get("health") == "ok":
+                await close_notices(connection, key.owner_id, ABOUT_KEYS, key.id)
             await changes.announce(connection, key.owner_id, "provider_keys.refresh", key.id)
             await write_operation(
                 connection,
@@ -108,3 +153,8 @@ class Refresher:
                 detail={"fields": sorted(values)},
             )
         await self._desk.directory.changed(key.owner_id)
+        return True
+
+
+_WELL = {"health": "ok", "health_why": None}
+_REJECTED = {"health": "rejected", "health_why": "The provider rejects the key."}

@@ -1,19 +1,30 @@
 """Console sessions: a short-lived vault slot of their own, opened by an XAI API key.
 
 A session ends 30 minutes after its last use (the owner's ``session_minutes``), at most 12 hours
-after it began, and with the key that opened it. Its token is 256 random bits in a cookie.
+after it began, and with the key that opened it. Its token is 256 random bits in a cookie. What was
+issued for it, the playground's key, ends with it.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import fresh_id, made_at_ms, now_ms
 from xairouter.custody.formats import look_up_id, new_link_token
 from xairouter.custody.slots import Place, issue
-from xairouter.domain.slots import SESSION
+from xairouter.domain.accounts import CALL
+from xairouter.domain.slots import SESSION, Slot
+from xairouter.errors import ManageError
 from xairouter.manage.desk import Actor, Desk, change
+from xairouter.manage.owners import Secrets, add_key
 from xairouter.storage import changes, keys
 
 ABSOLUTE_MS = 12 * 3_600_000
+PLAYGROUND_MS = 3_600_000
+PLAYGROUND = "playground"
+MOST_PLAYGROUND_KEYS = 10
+"""Living keys of one session: a page that is loaded anew asks for one anew."""
 _RENEW_MS = 60_000
 
 
@@ -60,5 +71,58 @@ async def close_session(desk: Desk, actor: Actor, token: str, *, everywhere: boo
                 or (everywhere and slot.key_id == actor.caller.key.id)
             )
         ]
-        await keys.drop_slots(made.connection, actor.owner_id, [slot.id for slot in slots])
+        await end_sessions(made.connection, actor.owner_id, slots)
         made.detail = {"sessions": len(slots)}
+    await desk.database.forget_deleted()
+
+
+async def end_sessions(connection: AsyncConnection, owner_id: str, slots: Iterable[Slot]) -> None:
+    """Remove session slots, and the keys that were issued for those sessions, in the caller's
+    transaction."""
+    ended = {slot.id for slot in slots if slot.purpose == SESSION}
+    if not ended:
+        return
+    issued = [
+        key.id for key in await keys.list_keys(connection, owner_id) if key.session_id in ended
+    ]
+    await keys.bury_keys(connection, owner_id, issued, now_ms())
+    await keys.drop_slots(connection, owner_id, ended)
+
+
+async def end_sessions_of_keys(
+    connection: AsyncConnection, owner_id: str, key_ids: Iterable[str]
+) -> None:
+    """The same for every session that some keys opened."""
+    opened_by = set(key_ids)
+    slots = await keys.list_slots(connection, owner_id)
+    await end_sessions(connection, owner_id, [slot for slot in slots if slot.key_id in opened_by])
+
+
+async def open_playground(desk: Desk, actor: Actor, token: str) -> Secrets:
+    """A key of scope ``call`` for the playground of this session: it lives an hour, and ends with
+    the session. The page holds it in its memory only, so that no cookie ever opens the data plane.
+    """
+    async with change(desk, actor, "playground.open") as made:
+        slots = await keys.list_slots(made.connection, actor.owner_id)
+        session = next((slot for slot in slots if slot.look_up_id == look_up_id(token)), None)
+        if session is None or session.purpose != SESSION:
+            raise ManageError("forbidden", "The playground opens in a console session only.")
+        account = actor.caller.account
+        living = [
+            key
+            for key in await keys.list_keys(made.connection, actor.owner_id, account.id)
+            if key.session_id == session.id
+        ]
+        oldest = living[: max(0, len(living) + 1 - MOST_PLAYGROUND_KEYS)]
+        await keys.bury_keys(made.connection, actor.owner_id, [old.id for old in oldest], now_ms())
+        key, api_key = await add_key(
+            made.connection,
+            actor.vault,
+            account,
+            PLAYGROUND,
+            CALL,
+            now_ms() + PLAYGROUND_MS,
+            session_id=session.id,
+        )
+        made.target_id = key.id
+    return Secrets(account, key, api_key)

@@ -1,15 +1,36 @@
 """An owner's settings and own prices."""
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from xairouter.errors import ManageError
-from xairouter.manage.desk import Actor, Desk, change, require
+from xairouter.manage.desk import Actor, Desk, change, changed_fields, require
+from xairouter.manage.herald import new_webhook_secret
+from xairouter.manage.versions import refuse_stale
 from xairouter.policy.owner_prices import UNITS, nano
 from xairouter.storage import owners
 
 MOST_PRICES = 2000
+
+
+class SettingsChange(BaseModel):
+    """What is to change about the settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    time_zone: str | None = Field(None, max_length=64)
+    unpriced: Literal["refuse", "estimate", "allow"] | None = None
+    on_client_gone: Literal["cancel", "finish"] | None = None
+    on_revoke: Literal["end", "finish"] | None = None
+    session_minutes: int | None = Field(None, ge=1, le=720)
+    vault_idle_seconds: int | None = Field(None, ge=0, le=43_200)
+    record_days: int | None = Field(None, ge=1, le=3650)
+    webhook_url: str | None = Field(None, max_length=2000)
+    currency: str | None = Field(None, pattern="^[A-Z]{3}$")
+    currency_per_usd: float | None = Field(None, gt=0, le=1e9, allow_inf_nan=False)
 
 
 async def get_settings(desk: Desk, actor: Actor) -> dict[str, Any]:
@@ -20,8 +41,13 @@ async def get_settings(desk: Desk, actor: Actor) -> dict[str, Any]:
     return asdict(owner.settings)
 
 
-async def change_settings(desk: Desk, actor: Actor, values: dict[str, Any]) -> dict[str, Any]:
-    """Change some settings; types and ranges were checked by the face, meanings are here."""
+async def change_settings(
+    desk: Desk, actor: Actor, values: dict[str, Any], expected: str | None = None
+) -> dict[str, Any]:
+    """Change some settings; types and ranges were checked by the face, meanings are here.
+
+    A new webhook has a new signing secret, shown this once as ``webhook_secret``.
+    """
     if "time_zone" in values:
         try:
             ZoneInfo(values["time_zone"])
@@ -31,17 +57,36 @@ async def change_settings(desk: Desk, actor: Actor, values: dict[str, Any]) -> d
                 "There is no such time zone.",
                 {"time_zone": "an IANA name such as Europe/Paris"},
             ) from None
-    if values.get("webhook_url") is not None:
-        raise ManageError(
-            "invalid_field", "Webhooks are not supported yet.", {"webhook_url": "must be null"}
-        )
+    url = values.get("webhook_url")
+    if url is not None:
+        _check_webhook(desk, url)
+    shown: dict[str, Any] = {}
     async with change(desk, actor, "settings.change", actor.owner_id) as made:
         owner = await owners.get_owner(made.connection, actor.owner_id)
         assert owner is not None
+        refuse_stale(expected, asdict(owner.settings))
         settings = replace(owner.settings, **values)
-        await owners.update_owner(made.connection, actor.owner_id, settings=settings)
-        made.detail = {"fields": sorted(values)}
-    return asdict(settings)
+        columns: dict[str, Any] = {"settings": settings}
+        if url is not None and url != owner.settings.webhook_url:
+            shown["webhook_secret"] = columns["webhook_secret"] = new_webhook_secret()
+        await owners.update_owner(made.connection, actor.owner_id, **columns)
+        # An address may hold a secret of its receiver.
+        shown_values = {n: v for n, v in values.items() if n != "webhook_url"}
+        made.detail = {"fields": sorted(values), **changed_fields(owner.settings, shown_values)}
+    return {**asdict(settings), **shown}
+
+
+def _check_webhook(desk: Desk, url: str) -> None:
+    """Raises ManageError for an address to which nothing may be sent; asked again when sending."""
+    refused = desk.egress.refuse_url(url.partition("?")[0])
+    if refused is None and (len(url) > 2000 or not url.isascii() or not url.isprintable()):
+        refused = "it is too long, or has characters that do not belong into a URL"
+    if refused is not None:
+        raise ManageError(
+            "address_not_allowed",
+            f"Notices may not be sent to this webhook: {refused}.",
+            {"webhook_url": refused},
+        )
 
 
 async def get_prices(desk: Desk, actor: Actor) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from xairouter.custody.formats import look_up_id
 from xairouter.custody.intake import Sealed, reseal
 from xairouter.custody.slots import Place, is_ours, issue, reseal_all
 from xairouter.custody.vault import OpenVault, new_vault, next_epoch
+from xairouter.custody.witness import succession
 from xairouter.domain.accounts import DELETED, MANAGE, ProviderKey
 from xairouter.domain.slots import AUTOMATION, RECOVERY, Slot
 from xairouter.errors import CustodyError, ManageError
 from xairouter.manage.desk import Actor, Change, Desk, StaleVaultError, change, require
 from xairouter.manage.owners import OWNER_KEY_NAME, Secrets, add_key, add_recovery_code
 from xairouter.manage.views import instant
-from xairouter.storage import keys, owners, provider_keys
+from xairouter.storage import keys, owners, provider_keys, successions
 
 OLD_CODE_MS = 7 * 86_400_000
 
@@ -77,7 +78,7 @@ async def rekey(desk: Desk, actor: Actor) -> dict[str, Any]:
         for key_id, blob in renewed.items():
             await provider_keys.update(made.connection, actor.owner_id, key_id, sealed=blob.sealed)
         made.detail = {"epoch": fresh.epoch, "foreign_slots": len(foreign)}
-    await desk.database.shrink_log()
+    await desk.database.forget_deleted()
     return {
         "epoch": fresh.epoch,
         "slots": len(moved),
@@ -143,11 +144,12 @@ async def take_over(desk: Desk, actor: Actor) -> Secrets:
             vault_revision=owner.vault_revision + 1,
             seen_by_operator=False,
         )
+        await successions.add(connection, succession(actor.vault, fresh))
         new_key, api_key = await add_key(connection, fresh, account, OWNER_KEY_NAME, MANAGE)
         code = await add_recovery_code(connection, fresh, account)
         made.detail = {"unopened": unopened}
     desk.room.witness.note(fresh)
-    await desk.database.shrink_log()
+    await desk.database.forget_deleted()
     return Secrets(account, new_key, api_key, code)
 
 
@@ -166,13 +168,13 @@ async def new_recovery_code(desk: Desk, actor: Actor) -> str:
 
 async def grant(desk: Desk, actor: Actor) -> dict[str, Any]:
     """Let unattended work of this installation open the vault with the automation secret."""
-    if not desk.automation_secret:
-        raise ManageError(
-            "invalid_field",
-            "This installation has no automation secret.",
-            {"XAIROUTER_AUTOMATION_SECRET": "is not set"},
-        )
     async with change(desk, actor, "vault.grant", actor.owner_id) as made:
+        if not desk.automation_secret:
+            raise ManageError(
+                "invalid_field",
+                "This installation has no automation secret.",
+                {"XAIROUTER_AUTOMATION_SECRET": "is not set"},
+            )
         handle = look_up_id(f"{desk.automation_secret}:{actor.owner_id}")
         if await keys.find_slot(made.connection, handle) is not None:
             raise ManageError("conflict", "The automation grant exists already.")
@@ -198,4 +200,4 @@ async def drop_slot(desk: Desk, actor: Actor, slot_id: str) -> None:
                 {"id": "is in use"},
             )
         await keys.drop_slots(made.connection, actor.owner_id, [slot_id])
-    await desk.database.shrink_log()
+    await desk.database.forget_deleted()

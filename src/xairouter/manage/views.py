@@ -46,7 +46,9 @@ def key_view(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def provider_key_view(key: ProviderKey, checkup: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def provider_key_view(
+    key: ProviderKey, health: Mapping[str, Any], checkup: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     view = {
         "id": key.id,
         "name": key.name,
@@ -57,7 +59,7 @@ def provider_key_view(key: ProviderKey, checkup: Mapping[str, Any] | None = None
         "models": list(key.models) if key.models is not None else None,
         "discovered_models": list(key.discovered) if key.discovered is not None else None,
         "status": key.status,
-        "health": {"state": key.health, "until": None, "why": key.health_why},
+        "health": dict(health),
         "last4": key.last4,
         "fingerprint": key.fingerprint,
         "created_at": instant(key.created_at_ms),

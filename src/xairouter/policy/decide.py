@@ -1,52 +1,34 @@
-"""The decision over one call: ``RULES`` in the order they are asked, then the plan.
+"""The decision over one call, in the order in which things are asked.
 
-Each rule says None or a Refusal. What comes before a key is known (path, credential) is decided at
-the edge; what comes after is here.
+What comes before a key is known (path, credential) is decided at the edge. ``admit`` holds for
+every use of a key, ``enter`` for a call before its body is read, ``decide`` for the whole call:
+the plan and what must be counted for it, or a refusal. Counters are asked afterwards.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from xairouter.domain.accounts import ACTIVE, ProviderKey
 from xairouter.domain.calls import Match, Peek, Plan, Refusal, Route
-from xairouter.policy.interface import Binding, Caller, OwnerView
-from xairouter.policy.routing import choose
-
-Rule = Callable[[Caller, int], Refusal | None]
-
-
-def key_is_active(caller: Caller, now_ms: int) -> Refusal | None:
-    """A suspended key is refused before anything else is looked at."""
-    if caller.key.status != ACTIVE:
-        return Refusal("account_suspended", f"The XAI API key “{caller.key.name}” is suspended.")
-    return None
-
-
-def key_has_not_expired(caller: Caller, now_ms: int) -> Refusal | None:
-    """Expiry binds to the millisecond, also while the key's slot still exists."""
-    expires = caller.key.expires_at_ms
-    if expires is not None and expires <= now_ms:
-        return Refusal("api_key_expired", f"The XAI API key “{caller.key.name}” has expired.")
-    return None
-
-
-def accounts_are_active(caller: Caller, now_ms: int) -> Refusal | None:
-    """Suspending an account stops everything below it."""
-    for account in caller.chain:
-        if account.status != ACTIVE or account.suspended_by_operator:
-            return Refusal("account_suspended", f"The account “{account.name}” is suspended.")
-    return None
-
-
-RULES: tuple[Rule, ...] = (key_is_active, key_has_not_expired, accounts_are_active)
+from xairouter.policy.access import (
+    ADMISSION,
+    ENTRY,
+    first_refusal,
+    model_is_allowed,
+    output_is_allowed,
+)
+from xairouter.policy.health import awake
+from xairouter.policy.interface import Binding, Caller, OwnerView, Question, Situation
+from xairouter.policy.routing import Trace, choose, read_model
 
 
 def admit(caller: Caller, now_ms: int) -> Refusal | None:
     """The rules that hold for every use of a key, in both planes."""
-    for rule in RULES:
-        refusal = rule(caller, now_ms)
-        if refusal is not None:
-            return refusal
-    return None
+    return first_refusal(ADMISSION, Question(caller, now_ms, ""))
+
+
+def enter(caller: Caller, now_ms: int, address: str, path: str | None) -> Refusal | None:
+    """What can be said before a body is read; without a path, of the management plane."""
+    return first_refusal(ENTRY, Question(caller, now_ms, address, path))
 
 
 def plan_call(
@@ -54,33 +36,62 @@ def plan_call(
     caller: Caller,
     match: Match,
     peek: Peek,
-    bindings: Mapping[str, Binding | None],
-    *,
-    draw: int,
+    situation: Situation,
+    trace: Trace | None = None,
 ) -> Plan | Refusal:
-    """The routes to try, best first, or why there are none.
-
-    ``bindings`` holds, for each of ``peek.bound_ids``, what is known of it (None: nothing);
-    ``draw`` is a fresh random number that shares the load between keys.
-    """
-    pinned = _pinned_key(view, caller, peek, bindings)
-    if isinstance(pinned, Refusal):
-        return pinned
+    """The routes to try, best first, or why there are none."""
     dialect = match.operation.dialect
     if peek.model is None:
-        keys = [pinned] if pinned else _speakers(view, dialect)
-        if not keys:
-            return _no_keys(view, dialect)
-        return Plan(tuple(Route(key, None, dialect) for key in keys[:1]))
-    plan = choose(view.catalogue, dialect, peek.model, draw=draw)
-    if isinstance(plan, Refusal) or pinned is None:
+        return _plan_object(view, caller, dialect, peek, situation)
+    wanted = read_model(view, caller, dialect, peek.model)
+    question = Question(
+        caller,
+        0,
+        "",
+        match.path,
+        wanted.asked.model,
+        wanted.mapped.model,
+        peek.max_output_tokens,
+    )
+    refused = model_is_allowed(question)
+    if refused is not None:
+        return refused
+    pinned = _pinned_key(view, caller, peek, situation.bindings)
+    if isinstance(pinned, Refusal):
+        return pinned
+    plan = choose(view, caller, dialect, wanted, draw=situation.draw, trace=trace)
+    if isinstance(plan, Refusal):
+        return plan
+    refused = output_is_allowed(question)
+    if refused is not None:
+        return refused
+    if pinned is None:
         return plan
     routes = tuple(route for route in plan.routes if route.key.id == pinned.id)
     if routes:
-        return Plan(routes)
-    # The key that keeps the object may have been outdrawn, or list the model no more: its own
-    # provider is the one to say so.
+        return Plan(routes[:1])
+    # The key that keeps the object may list the model no more: its own provider says so.
     return Plan((Route(pinned, plan.routes[0].model, dialect),))
+
+
+def wake(plan: Plan, peek: Peek, situation: Situation) -> Plan | Refusal:
+    """The plan without keys that sleep; what a provider object pins is not kept away."""
+    if peek.bound_ids:
+        return plan
+    return awake(plan, situation.ailments, situation.seconds)
+
+
+def _plan_object(
+    view: OwnerView, caller: Caller, dialect: str, peek: Peek, situation: Situation
+) -> Plan | Refusal:
+    """A call that names no model goes to the key that keeps its object."""
+    pinned = _pinned_key(view, caller, peek, situation.bindings)
+    if isinstance(pinned, Refusal):
+        return pinned
+    keys = [pinned] if pinned else _speakers(view, dialect)
+    if not keys:
+        return _no_keys(view, dialect)
+    return Plan(tuple(Route(key, None, dialect) for key in keys[:1]))
 
 
 def _pinned_key(

@@ -1,111 +1,189 @@
-"""From a model's name to the owner's provider keys that serve it.
+"""From a model's name to the ordered routes that may serve it.
 
-A key serves what its owner listed (names or patterns), else what its provider's models endpoint
-said, else, while nobody asked the provider yet, whatever is asked, behind all keys that know the
-model. An exact catalogue name wins over reading ``provider/model``.
+First the levels: the one that ``level_map`` names for the model, else the lowest allowed one that
+serves it; then those that ``switch_over`` goes on to from there, each once. Then, for each model
+that ``model_failover`` names, the same again. Inside a level keys share the load by weighted
+rendezvous hashing of the session, so that a conversation stays on one key while it is healthy.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import log
 
-from xairouter.domain.accounts import ACTIVE, ProviderKey
+from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Plan, Refusal, Route
-from xairouter.policy.patterns import matches
+from xairouter.domain.rules import Routing
+from xairouter.policy.access import mapped_model, who_forbids, who_forbids_level
+from xairouter.policy.catalogue import Catalogue, Named, listed_models, read_name, serving
+from xairouter.policy.interface import Caller, OwnerView
+from xairouter.policy.patterns import best_match
+
+MOST_ROUTES = 64
+"""Routes of one plan; further ones are left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
-    """An owner's active keys, indexed. ``exact`` maps dialect → model → keys; ``patterns`` and
-    ``unknown`` map dialect → keys with patterns, and keys of which nothing is known."""
+class Wanted:
+    """What a call asks for, read: ``asked`` without a provider in front, and what it maps to."""
 
-    keys: tuple[ProviderKey, ...]
-    exact: Mapping[str, Mapping[str, tuple[ProviderKey, ...]]]
-    patterns: Mapping[str, tuple[ProviderKey, ...]]
-    unknown: Mapping[str, tuple[ProviderKey, ...]]
+    asked: Named
+    mapped: Named
 
 
-def served_names(key: ProviderKey) -> tuple[str, ...]:
-    """Names and patterns that the key serves as far as anybody said."""
-    return key.models if key.models is not None else key.discovered or ()
+@dataclass(slots=True)
+class Trace:
+    """Why each key has its place, for whoever asks; filled while a plan is made."""
+
+    lines: list[tuple[str, str, str]]
+
+    def add(self, key: ProviderKey, model: str, why: str) -> None:
+        self.lines.append((key.id, model, why))
 
 
-def compile_catalogue(keys: Iterable[ProviderKey]) -> Catalogue:
-    """Index an owner's provider keys; disabled ones are left out."""
-    active = tuple(sorted((k for k in keys if k.status == ACTIVE), key=lambda k: (k.level, k.id)))
-    exact: dict[str, dict[str, list[ProviderKey]]] = {}
-    patterns: dict[str, list[ProviderKey]] = {}
-    unknown: dict[str, list[ProviderKey]] = {}
-    for key in active:
-        names = served_names(key)
-        plain = [name for name in names if "*" not in name]
-        for dialect in key.endpoints:
-            by_name = exact.setdefault(dialect, {})
-            for name in plain:
-                by_name.setdefault(name, []).append(key)
-            if len(plain) < len(names):
-                patterns.setdefault(dialect, []).append(key)
-            if key.models is None and key.discovered is None:
-                unknown.setdefault(dialect, []).append(key)
-    return Catalogue(
-        active,
-        {dialect: {n: tuple(k) for n, k in names.items()} for dialect, names in exact.items()},
-        {dialect: tuple(keys) for dialect, keys in patterns.items()},
-        {dialect: tuple(keys) for dialect, keys in unknown.items()},
-    )
+def read_model(view: OwnerView, caller: Caller, dialect: str, model: str) -> Wanted:
+    """The model asked for, and the one it is mapped to (``model_map``, applied once)."""
+    asked = read_name(view.catalogue, dialect, model)
+    target = mapped_model(caller.path, asked.model)
+    if target == asked.model:
+        return Wanted(asked, asked)
+    mapped = read_name(view.catalogue, dialect, target)
+    if mapped.within is None and asked.within is not None:
+        mapped = Named(mapped.model, asked.within)
+    return Wanted(asked, mapped)
 
 
-def choose(catalogue: Catalogue, dialect: str, model: str, *, draw: int) -> Plan | Refusal:
-    """The keys of the lowest level that serves the model, in the order to try them."""
-    if not catalogue.keys:
+def choose(
+    view: OwnerView,
+    caller: Caller,
+    dialect: str,
+    wanted: Wanted,
+    *,
+    draw: int,
+    trace: Trace | None = None,
+) -> Plan | Refusal:
+    """The routes to try, best first; sleeping keys are looked at later."""
+    if not view.catalogue.keys:
         return Refusal("no_provider_key", "The owner has no active provider key.")
-    keys, upstream_model = _candidates(catalogue, dialect, model)
-    if not keys:
-        return _not_found(catalogue, dialect, model)
-    level = min(key.level for key in keys)
-    ordered = _share([key for key in keys if key.level == level], draw)
-    return Plan(tuple(Route(key, upstream_model, dialect) for key in ordered))
-
-
-def _candidates(
-    catalogue: Catalogue, dialect: str, model: str
-) -> tuple[tuple[ProviderKey, ...], str]:
-    named = catalogue.exact.get(dialect, {}).get(model, ())
-    if named:
-        return _merged(named, _by_pattern(catalogue, dialect, model)), model
-    provider, slash, rest = model.partition("/")
-    if slash and rest:
-        within = tuple(
-            key
-            for key in catalogue.keys
-            if dialect in key.endpoints and provider in (key.provider, key.name)
+    routes: list[Route] = []
+    seen: set[tuple[str, str]] = set()
+    forbidden: Refusal | None = None
+    found = False
+    models = [wanted.mapped, *_failover(view, caller, dialect, wanted.mapped)]
+    for place, named in enumerate(models):
+        keys = serving(view.catalogue, dialect, named)
+        if not keys:
+            continue
+        found = True
+        levels = _levels(view.routing, caller, named.model, keys)
+        if isinstance(levels, Refusal):
+            forbidden = forbidden or levels
+            continue
+        for turn, level in enumerate(levels):
+            here = [key for key in keys if key.level == level]
+            for key in share(here, draw):
+                if (key.id, named.model) in seen or len(routes) >= MOST_ROUTES:
+                    continue
+                seen.add((key.id, named.model))
+                routes.append(Route(key, named.model, dialect))
+                if trace is not None:
+                    trace.add(key, named.model, _why(place, turn, level, len(here)))
+    if routes:
+        return Plan(tuple(routes))
+    if forbidden is not None:
+        return forbidden
+    if found:
+        return Refusal(
+            "model_not_found",
+            f"The model “{wanted.mapped.model[:128]}” is routed to a level at which no provider key "
+            "serves it.",
+            "model",
         )
-        if within:
-            return _serving(within, rest), rest
-    by_pattern = _by_pattern(catalogue, dialect, model)
-    return by_pattern or catalogue.unknown.get(dialect, ()), model
+    return _not_found(view.catalogue, dialect, wanted.mapped.model)
 
 
-def _by_pattern(catalogue: Catalogue, dialect: str, model: str) -> tuple[ProviderKey, ...]:
-    return tuple(
-        key
-        for key in catalogue.patterns.get(dialect, ())
-        if any("*" in name and matches(name, model) for name in served_names(key))
+def usable_models(view: OwnerView, caller: Caller) -> Mapping[str, tuple[ProviderKey, ...]]:
+    """Exactly the names that the caller may ask for and that something serves, sorted, with the
+    keys that serve each; patterns of a key add no names, exact names of a ``model_map`` do."""
+    listed = dict(listed_models(view.catalogue))
+    names = set(listed)
+    for _, made in caller.path:
+        names |= {name for name in made.rules.model_map if "*" not in name}
+    found: dict[str, tuple[ProviderKey, ...]] = {}
+    for name in sorted(names):
+        target = mapped_model(caller.path, name)
+        if who_forbids(caller, name) or who_forbids(caller, target):
+            continue
+        keys = listed.get(target) or tuple(
+            {
+                key.id: key
+                for dialect in view.catalogue.patterns
+                for key in serving(view.catalogue, dialect, Named(target))
+            }.values()
+        )
+        levels = _levels(view.routing, caller, target, keys) if keys else []
+        if isinstance(levels, Refusal):
+            continue
+        usable = tuple(key for key in keys if key.level in levels)
+        if usable:
+            found[name] = usable
+    return found
+
+
+def _why(place: int, turn: int, level: int, count: int) -> str:
+    words = [f"level {level}"]
+    if turn:
+        words.append("by switch_over")
+    if place:
+        words.append("by model_failover")
+    if count > 1:
+        words.append(f"one of {count} keys, by weight and session")
+    return ", ".join(words)
+
+
+def _failover(view: OwnerView, caller: Caller, dialect: str, named: Named) -> Iterator[Named]:
+    """The models to go on to; those that a rule forbids are skipped, none leads to further ones."""
+    for name in best_match(view.routing.model_failover, named.model) or ():
+        further = read_name(view.catalogue, dialect, name)
+        if further.model != named.model and who_forbids(caller, further.model) is None:
+            yield further
+
+
+def _levels(
+    routing: Routing, caller: Caller, model: str, keys: tuple[ProviderKey, ...]
+) -> list[int] | Refusal:
+    """The levels to try for a model, in order; a refusal where the rules allow none of them."""
+    mapped = best_match(routing.level_map, model)
+    at_hand = sorted({key.level for key in keys})
+    if mapped is not None:
+        start: int | None = mapped
+    else:
+        allowed = [level for level in at_hand if who_forbids_level(caller, level) is None]
+        start = allowed[0] if allowed else None
+    if start is None:
+        return _level_refused(caller, at_hand[0], model)
+    order, queue = [], [start]
+    while queue:
+        level = queue.pop(0)
+        if level in order:
+            continue
+        order.append(level)
+        queue += routing.switch_over.get(level, ())
+    levels = [level for level in order if who_forbids_level(caller, level) is None]
+    return levels or _level_refused(caller, start, model)
+
+
+def _level_refused(caller: Caller, level: int, model: str) -> Refusal:
+    by = who_forbids_level(caller, level)
+    name = by.name if by is not None else caller.account.name
+    return Refusal(
+        "level_not_allowed",
+        f"The model “{model[:128]}” is served at level {level}, which the account “{name}” may not "
+        "use (rule allow_levels).",
     )
 
 
-def _serving(keys: tuple[ProviderKey, ...], model: str) -> tuple[ProviderKey, ...]:
-    """Of some keys those that say they serve the model, else those that say nothing."""
-    told = tuple(k for k in keys if any(matches(name, model) for name in served_names(k)))
-    return told or tuple(k for k in keys if k.models is None and k.discovered is None)
-
-
-def _merged(*groups: tuple[ProviderKey, ...]) -> tuple[ProviderKey, ...]:
-    return tuple({key.id: key for group in groups for key in group}.values())
-
-
-def _share(keys: list[ProviderKey], draw: int) -> list[ProviderKey]:
+def share(keys: list[ProviderKey], draw: int) -> list[ProviderKey]:
     """Weighted rendezvous hashing: each key wins in proportion to its weight.
 
     Keys that their provider rejected come last. Source: Thaler and Ravishankar 1998; weights by
@@ -129,7 +207,7 @@ def _not_found(catalogue: Catalogue, dialect: str, model: str) -> Refusal:
             other
             for key in catalogue.keys
             for other in key.endpoints
-            if other != dialect and _candidates(catalogue, other, model)[0]
+            if other != dialect and serving(catalogue, other, read_name(catalogue, other, model))
         }
     )
     shown = model[:128]
@@ -145,12 +223,3 @@ def _not_found(catalogue: Catalogue, dialect: str, model: str) -> Refusal:
         f"No provider key of the owner serves the model “{shown}” in {dialect}.",
         "model",
     )
-
-
-def listed_models(catalogue: Catalogue) -> Mapping[str, tuple[ProviderKey, ...]]:
-    """Names for ``/v1/models``, sorted, with the keys that serve each; patterns add no names."""
-    found: dict[str, dict[str, ProviderKey]] = {}
-    for by_name in catalogue.exact.values():
-        for name, keys in by_name.items():
-            found.setdefault(name, {}).update({key.id: key for key in keys})
-    return {name: tuple(found[name].values()) for name in sorted(found)}

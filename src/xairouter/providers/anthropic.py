@@ -1,6 +1,6 @@
 """Anthropic. Speaks its own dialect and, through a compatibility layer, OpenAI's chat."""
 
-from xairouter.providers.interface import Probe, Provider
+from xairouter.providers.interface import ADMIN_WARNING, KeyMark, Probe, Provider
 
 ANTHROPIC = Provider(
     name="anthropic",
@@ -14,7 +14,7 @@ ANTHROPIC = Provider(
     probe=Probe("anthropic_messages", "/v1/models?limit=1000"),
     # docs: …/en/api/rate-limits, …/en/api/administration-api
     account_headers={"organization": "anthropic-organization-id"},
-    admin_marks=("sk-ant-admin",),
+    key_marks=(KeyMark(("sk-ant-admin",), ADMIN_WARNING),),
     price_list="anthropic",
     keys_url="https://console.anthropic.com/settings/keys",
     usage_url="https://console.anthropic.com/usage",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from xairouter.domain.failures import ABSENT, ADDRESS, OUT_OF_CREDIT, Sign
+
 BEARER, X_API_KEY, X_GOOG_API_KEY, API_KEY = "bearer", "x-api-key", "x-goog-api-key", "api-key"
 
 DEFAULT_AUTH: Mapping[str, str] = {
@@ -25,6 +27,23 @@ class Rejection:
     mark: bytes = b""
 
 
+SIGNS = (
+    # OpenAI's error codes guide, and the many that copy its words.
+    Sign(OUT_OF_CREDIT, 429, b"insufficient_quota"),
+    Sign(OUT_OF_CREDIT, 0, b"billing_hard_limit_reached"),
+    Sign(OUT_OF_CREDIT, 0, b"billing_not_active"),
+    Sign(OUT_OF_CREDIT, 400, b"credit balance is too low"),
+    Sign(ABSENT, 404, b"model_not_found"),
+    Sign(ABSENT, 404, b"not_found_error"),
+    Sign(ABSENT, 404, b"NOT_FOUND"),
+    # A network's own guard answers in HTML: it concerns our address, not the key.
+    Sign(ADDRESS, 429, b"error code: 1015"),
+    Sign(ADDRESS, 429, b"<html"),
+    Sign(ADDRESS, 403, b"<html"),
+)
+"""What providers say in the same words; a row adds its own in front."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A request that costs no tokens and lists models: which dialect's endpoint and key header to
@@ -45,11 +64,29 @@ class Facts:
     """A further request that costs nothing and tells of the key or its account.
 
     ``fields`` maps what is shown → the dotted path in the reply (list positions as numbers).
+    ``warnings`` maps a path → the sentence for the owner where a true value stands there.
     """
 
     dialect: str
     suffix: str
     fields: Mapping[str, str]
+    warnings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMark:
+    """A kind of key that should not be here, told by its public beginning: one of ``begins`` and
+    none of ``but_not``; ``warning`` is a sentence for the owner."""
+
+    begins: tuple[str, ...]
+    warning: str
+    but_not: tuple[str, ...] = ()
+
+
+ADMIN_WARNING = (
+    "This is an administration key: it steers a whole account at the provider. Put a key here that "
+    "may only call models."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +96,12 @@ class Provider:
     ``endpoints`` maps dialect → base URL exactly as that dialect's official SDK takes it; empty
     where each customer has an address of their own. ``asks_usage`` – streams report usage only
     when asked (``stream_options``); False where they always do, or refuse the field.
+    ``output_fields`` maps dialect → the request's field that bounds output, where it is not the
+    dialect's own.
     ``facts`` are asked after the probe; ``account_headers`` maps what is shown → the probe's reply
     header that says it; ``limit_headers`` are prefixes of reply headers that state limits.
-    ``admin_marks`` are the beginnings of keys that administer an account and should not be here.
+    ``key_marks`` tell keys that may more than call models, and should not be here.
+    ``rejections`` say that the key is not accepted, ``signs`` why another error came.
     ``price_list`` names the provider in the price list. ``keys_url`` is where a user makes and
     revokes keys; ``docs`` is where the values come from.
     """
@@ -76,9 +116,11 @@ class Provider:
     facts: tuple[Facts, ...] = ()
     account_headers: Mapping[str, str] = field(default_factory=dict)
     limit_headers: tuple[str, ...] = LIMIT_HEADERS
-    admin_marks: tuple[str, ...] = ()
+    key_marks: tuple[KeyMark, ...] = ()
     asks_usage: bool = True
+    output_fields: Mapping[str, str] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = (Rejection(401),)
+    signs: tuple[Sign, ...] = SIGNS
     price_list: str | None = None
     keys_url: str | None = None
     usage_url: str | None = None

@@ -1,11 +1,14 @@
 """Moonshot AI (Kimi)."""
 
-from xairouter.providers.interface import BEARER, OPENAI_PROBE, Facts, Provider
+from xairouter.domain.failures import OUT_OF_CREDIT, Sign
+from xairouter.providers.interface import BEARER, OPENAI_PROBE, SIGNS, Facts, Provider
 
 MOONSHOT = Provider(
     name="moonshot",
     title="Moonshot AI (Kimi)",
     docs="https://platform.moonshot.ai/docs/introduction",
+    # docs: …/docs/api/chat, error codes
+    signs=(Sign(OUT_OF_CREDIT, 429, b"exceeded_current_quota"), *SIGNS),
     endpoints={
         "openai_chat": "https://api.moonshot.ai/v1",
         "anthropic_messages": "https://api.moonshot.ai/anthropic",

@@ -1,6 +1,12 @@
 """OpenAI."""
 
-from xairouter.providers.interface import OPENAI_PROBE, Provider, openai_compatible
+from xairouter.providers.interface import (
+    ADMIN_WARNING,
+    OPENAI_PROBE,
+    KeyMark,
+    Provider,
+    openai_compatible,
+)
 
 OPENAI = Provider(
     name="openai",
@@ -12,10 +18,20 @@ OPENAI = Provider(
         "openai_responses",
         "openai_embeddings",
     ),
+    # docs: …/api-reference/chat/create: max_tokens is refused by reasoning models
+    output_fields={"openai_chat": "max_completion_tokens"},
     probe=OPENAI_PROBE,
     # docs: …/api-reference/authentication, …/admin-api-keys
     account_headers={"organization": "openai-organization", "project": "openai-project"},
-    admin_marks=("sk-admin-",),
+    key_marks=(
+        KeyMark(("sk-admin-",), ADMIN_WARNING),
+        KeyMark(
+            ("sk-",),
+            "This is a user's key of the old kind: it may do in every project what its user may. "
+            "Put a project's key here (sk-proj-…), restricted to models.",
+            but_not=("sk-proj-", "sk-svcacct-", "sk-admin-"),
+        ),
+    ),
     price_list="openai",
     keys_url="https://platform.openai.com/api-keys",
     usage_url="https://platform.openai.com/usage",

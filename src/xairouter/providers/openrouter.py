@@ -1,6 +1,12 @@
 """OpenRouter."""
 
-from xairouter.providers.interface import Facts, Probe, Provider, openai_compatible
+from xairouter.providers.interface import (
+    ADMIN_WARNING,
+    Facts,
+    Probe,
+    Provider,
+    openai_compatible,
+)
 
 OPENROUTER = Provider(
     name="openrouter",
@@ -26,6 +32,7 @@ OPENROUTER = Provider(
                 "used": "data.usage",
                 "free_tier": "data.is_free_tier",
             },
+            warnings={"data.is_provisioning_key": ADMIN_WARNING},
         ),
     ),
     price_list="openrouter",

@@ -4,7 +4,7 @@ The package's own calculator stays off the path; a property test holds this comp
 Units per thousand become units per million, so that every rate has one scale.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from decimal import Decimal
@@ -45,6 +45,7 @@ class PriceList:
     def __init__(self, entries: Mapping[str, tuple[_Entry, ...]], version: str) -> None:
         self._entries = entries
         self._found: dict[tuple[str, str], Price | None] = {}
+        self._dearest: dict[str, Price | None] = {}
         self.version = version
 
     def find(self, provider: str | None, model: str) -> Price | None:
@@ -61,6 +62,27 @@ class PriceList:
             self._found.clear()
         self._found[key] = price
         return price
+
+    def dearest(self, provider: str | None) -> Price | None:
+        """The highest rate of each unit that any model of a provider has, tiers included: a bound
+        for a model that the list does not know. None where the list does not know the provider."""
+        if provider is None or provider not in self._entries:
+            return None
+        if provider not in self._dearest:
+            self._dearest[provider] = _highest(self._entries[provider], self.version)
+        return self._dearest[provider]
+
+
+def _highest(entries: Iterable["_Entry"], label: str) -> Price | None:
+    most: dict[str, int] = {}
+    for entry in entries:
+        for rates in entry.price.standard:
+            for unit, rate in rates.rates.items():
+                top = max(rate.base, *(at for _, at in rate.tiers), 0)
+                most[unit] = max(most.get(unit, 0), top)
+    if not most:
+        return None
+    return Price(label, (Rates({unit: Rate(top) for unit, top in most.items()}),))
 
 
 def compile_price_list() -> PriceList:

@@ -1,11 +1,14 @@
 """SiliconFlow."""
 
-from xairouter.providers.interface import OPENAI_PROBE, Facts, Provider, openai_compatible
+from xairouter.domain.failures import OUT_OF_CREDIT, Sign
+from xairouter.providers.interface import OPENAI_PROBE, SIGNS, Facts, Provider, openai_compatible
 
 SILICONFLOW = Provider(
     name="siliconflow",
     title="SiliconFlow",
     docs="https://docs.siliconflow.com/en/api-reference/chat-completions/chat-completions",
+    # docs: …/faqs/error-code
+    signs=(Sign(OUT_OF_CREDIT, 403, b"balance"), *SIGNS),
     endpoints=openai_compatible(
         "https://api.siliconflow.com/v1",
         "openai_completions",

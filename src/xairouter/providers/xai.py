@@ -1,11 +1,14 @@
 """xAI."""
 
-from xairouter.providers.interface import OPENAI_PROBE, Facts, Provider, openai_compatible
+from xairouter.domain.failures import OUT_OF_CREDIT, Sign
+from xairouter.providers.interface import OPENAI_PROBE, SIGNS, Facts, Provider, openai_compatible
 
 XAI = Provider(
     name="xai",
     title="xAI",
     docs="https://docs.x.ai/docs/api-reference",
+    # docs: …/docs/key-information/debugging
+    signs=(Sign(OUT_OF_CREDIT, 403, b"credits"), Sign(OUT_OF_CREDIT, 429, b"credits"), *SIGNS),
     endpoints=openai_compatible("https://api.x.ai/v1", "openai_responses"),
     probe=OPENAI_PROBE,
     # docs: …/api-reference (GET /v1/api-key)

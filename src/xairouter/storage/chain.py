@@ -65,3 +65,29 @@ async def append(
         )
     else:
         await connection.execute(chain_heads.insert().values(owner_id=owner_id, seq=seq, hash=last))
+
+
+async def owners_with_chains(connection: AsyncConnection) -> list[str]:
+    """Ids of all owners that have a chain, deleted ones too."""
+    query = sa.select(chain_heads.c.owner_id).order_by(chain_heads.c.owner_id)
+    return [row.owner_id for row in await connection.execute(query)]
+
+
+async def head_of(connection: AsyncConnection, owner_id: str) -> tuple[int, bytes] | None:
+    """(sequence number, hash) of the last entry, None without a chain."""
+    query = sa.select(chain_heads).where(chain_heads.c.owner_id == owner_id)
+    row = (await connection.execute(query)).first()
+    return (row.seq, bytes(row.hash)) if row else None
+
+
+async def page(
+    connection: AsyncConnection, owner_id: str, after: int, limit: int
+) -> Sequence[Mapping[str, Any]]:
+    """Entries behind a sequence number, in order."""
+    query = (
+        sa.select(chain)
+        .where(chain.c.owner_id == owner_id, chain.c.seq > after)
+        .order_by(chain.c.seq)
+        .limit(limit)
+    )
+    return [dict(row) for row in (await connection.execute(query)).mappings()]

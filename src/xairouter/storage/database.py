@@ -1,81 +1,115 @@
-"""Connections, transactions and migrations.
+"""Connections and transactions, on whichever database the URL names.
 
-SQLite runs in WAL mode with ``secure_delete`` (what is deleted is overwritten) and short lock
-waits; every commit is forced to disk, because the journal forgets what was stored. Write
-transactions take the lock at their begin, so that two of them never deadlock; those of one process
-queue up before they take a connection, so that a locked database leaves reading alone.
+Every commit is forced to disk, because the journal forgets what was stored. Write transactions of
+one process queue up before they take a connection, so that a locked database leaves reading alone.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from xairouter.errors import StorageError
+from xairouter.storage import migrate
+from xairouter.storage.drivers import driver_for
 
-BUSY_MS = 5000
-_MIGRATIONS = Path(__file__).parent / "migrations"
+READ_SECONDS = 30.0
+WRITE_SECONDS = 30.0
 
 
 class Database:
-    """One database. ``read`` gives a connection, ``write`` a transaction that commits at its end."""
+    """One database. ``read`` gives a connection, ``write`` a transaction that commits at its end.
+
+    Raises ConfigError for a URL of an unknown kind.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine: AsyncEngine = create_async_engine(
-            url, pool_size=8, max_overflow=0, pool_timeout=10
-        )
+        self._driver = driver_for(url)
+        self._engine = self._driver.engine()
+        self._reading = self._driver.reading(self._engine)
         self._writing = asyncio.Lock()
-        event.listen(self._engine.sync_engine, "connect", _prepare_connection)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading; raises StorageError when the database cannot be used."""
-        try:
-            async with self._engine.connect() as connection:
+    async def read(self, *, seconds: float | None = READ_SECONDS) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading; raises StorageError when the database cannot be used, or has
+        not answered within ``seconds`` (None: however long it takes).
+
+        Each statement stands alone: two of them may see two states.
+        """
+        async with _connected(self._reading, seconds) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(
+        self, *, seconds: float | None = WRITE_SECONDS
+    ) -> AsyncIterator[AsyncConnection]:
+        """A write transaction, the only one; commits at the end, rolls back on any exception.
+
+        Where its commit is not answered in time it may have happened: what is written is such that
+        writing it again does no harm.
+        """
+        async with self._writing, _connected(self._engine, seconds) as connection:
+            await self._driver.begin(connection, is_long=seconds is None)
+            is_whole = False
+            try:
                 yield connection
-        except SQLAlchemyError as error:
-            raise _storage_error(error) from None
+                is_whole = True
+            finally:
+                if not is_whole:
+                    await connection.rollback()
+            await connection.commit()
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A write transaction; commits at the end, rolls back on any exception."""
-        try:
-            async with self._writing, self._engine.connect() as connection:
-                await connection.execute(sa.text("BEGIN IMMEDIATE"))
-                is_whole = False
-                try:
-                    yield connection
-                    is_whole = True
-                finally:
-                    if not is_whole:
-                        await connection.rollback()
-                await connection.commit()
-        except SQLAlchemyError as error:
-            raise _storage_error(error) from None
+    async def version(self, connection: AsyncConnection) -> int:
+        """A number that moves when another connection commits a change of an owner."""
+        return await self._driver.version(connection)
 
-    async def data_version(self, connection: AsyncConnection) -> int:
-        """A number that moves when another connection commits (SQLite's own)."""
-        return int((await connection.execute(sa.text("PRAGMA data_version"))).scalar_one())
+    async def forget_deleted(self) -> None:
+        """After a deletion: empty the places in which the deleted row still stands (SQLite's
+        write-ahead log, PostgreSQL's dead rows)."""
+        async with self.read(seconds=None) as connection:
+            await self._driver.forget_deleted(connection)
 
-    async def shrink_log(self) -> None:
-        """After a deletion: empty the write-ahead log, where the deleted row still stands."""
+    async def damage(self) -> str | None:
+        """A sentence about damage that the database finds in itself, None if it finds none."""
+        async with self.read(seconds=None) as connection:
+            return await self._driver.damage(connection)
+
+    async def migrate(self, to: str = migrate.HEAD) -> None:
+        """Bring the schema to a revision, this code's own unless told otherwise; forward only.
+
+        One instance at a time, all or nothing. Raises StorageError if the database has a revision
+        that this code does not know.
+        """
         async with self.read() as connection:
-            await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            if await connection.run_sync(migrate.is_at, to):
+                return
+        async with self.write(seconds=None) as connection:
+            await connection.run_sync(migrate.upgrade, to)
 
     async def close(self) -> None:
         await self._engine.dispose()
 
-    async def migrate(self) -> None:
-        """Bring the schema to this code's revision; refuses a newer one with a sentence."""
-        await asyncio.to_thread(migrate, self.url)
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine, seconds: float | None) -> AsyncIterator[AsyncConnection]:
+    """A connection whose failures are StorageErrors; they never hold a statement's values."""
+    failure: BaseException | None = None
+    try:
+        async with asyncio.timeout(seconds), engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        failure = getattr(error, "orig", None) or error
+    except (OSError, TimeoutError) as error:  # PostgreSQL's driver lets these through.
+        failure = error
+    if failure is not None:
+        raise StorageError(f"The database cannot be used now ({type(failure).__name__}).")
 
 
 @cache
@@ -100,63 +134,10 @@ async def insert_rows(
     await connection.exec_driver_sql(statement, values)
 
 
-def _storage_error(error: SQLAlchemyError) -> StorageError:
-    cause = type(getattr(error, "orig", error)).__name__
-    return StorageError(f"The database cannot be used now ({cause}).")
-
-
-def _prepare_connection(connection: Any, _record: object) -> None:
-    # The driver's own transaction handling would begin late; we begin explicitly.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        f"busy_timeout={BUSY_MS}",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def migrate(url: str) -> None:
-    """Run the migrations of a database in the foreground; forward only.
-
-    Raises StorageError if the database's revision is not one that this code knows.
-    """
-    engine = sa.create_engine(url.replace("+aiosqlite", ""))
-    try:
-        with engine.connect() as connection:
-            found = _revision(connection)
-        known = _known_revisions()
-        if found == known[-1]:
-            return
-        if found is not None and found not in known:
-            raise StorageError(
-                f"The database has revision {found}, which this version does not know: it was "
-                "written by a newer one. Upgrade the software."
-            )
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except DBAPIError as error:
-        raise _storage_error(error) from None
-    finally:
-        engine.dispose()
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _known_revisions() -> list[str]:
-    """Revisions in order; file names begin with them (0001_….py)."""
-    return sorted(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+def insert_into(
+    connection: AsyncConnection, table: sa.Table
+) -> "sqlite.Insert | postgresql.Insert":
+    """An INSERT of the connection's own dialect, which knows ON CONFLICT."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)

@@ -23,6 +23,7 @@ def _key(row: sa.Row[Any]) -> ApiKey:
         created_at_ms=row.created_at_ms,
         expires_at_ms=row.expires_at_ms,
         replaced_by=row.replaced_by,
+        session_id=row.session_id,
     )
 
 
@@ -58,6 +59,16 @@ async def list_keys(
     return [_key(row) for row in await connection.execute(query.order_by(api_keys.c.id))]
 
 
+async def names_of(
+    connection: AsyncConnection, owner_id: str, key_ids: Sequence[str]
+) -> dict[str, str]:
+    """The names of keys, of deleted ones too."""
+    query = sa.select(api_keys.c.id, api_keys.c.name).where(
+        api_keys.c.owner_id == owner_id, api_keys.c.id.in_(key_ids)
+    )
+    return {row.id: row.name for row in await connection.execute(query)}
+
+
 async def update_key(
     connection: AsyncConnection, owner_id: str, key_id: str, **values: Any
 ) -> None:
@@ -65,6 +76,21 @@ async def update_key(
         api_keys.update()
         .where(api_keys.c.owner_id == owner_id, api_keys.c.id == key_id)
         .values(**values)
+    )
+
+
+async def bury_keys(
+    connection: AsyncConnection, owner_id: str, key_ids: Iterable[str], at_ms: int
+) -> None:
+    """Keys become tombstones, and every slot that one of them opened or stands for goes."""
+    ids = list(key_ids)
+    await connection.execute(
+        api_keys.update()
+        .where(api_keys.c.owner_id == owner_id, api_keys.c.id.in_(ids))
+        .values(status=DELETED, deleted_at_ms=at_ms)
+    )
+    await connection.execute(
+        slots.delete().where(slots.c.owner_id == owner_id, slots.c.key_id.in_(ids))
     )
 
 

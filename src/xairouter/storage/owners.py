@@ -1,7 +1,7 @@
 """Owners and the tree of accounts below them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -23,6 +23,8 @@ class OwnerRow:
     seen_by_operator: bool
     settings: OwnerSettings
     prices: Mapping[str, Any]
+    routing: Mapping[str, Any]
+    webhook_secret: str | None = field(default=None, repr=False)
 
 
 async def add_owner(
@@ -51,6 +53,7 @@ async def add_account(connection: AsyncConnection, account: Account) -> None:
             email=account.email,
             status=account.status,
             can_manage=account.can_manage,
+            rules=account.rules,
             created_at_ms=account.created_at_ms,
         )
     )
@@ -68,12 +71,15 @@ async def get_owner(connection: AsyncConnection, owner_id: str) -> OwnerRow | No
         row.seen_by_operator,
         msgspec.json.decode(row.settings, type=OwnerSettings),
         msgspec.json.decode(row.prices),
+        msgspec.json.decode(row.routing),
+        row.webhook_secret,
     )
 
 
 async def update_owner(connection: AsyncConnection, owner_id: str, **values: Any) -> None:
-    """Change columns of an owner's row; settings and prices are given as values, not text."""
-    for name in ("settings", "prices"):
+    """Change columns of an owner's row; settings, prices and routing are given as
+    values, not text."""
+    for name in ("settings", "prices", "routing"):
         if name in values:
             values[name] = msgspec.json.encode(values[name]).decode()
     await connection.execute(owners.update().where(owners.c.id == owner_id).values(**values))
@@ -102,6 +108,7 @@ def _account(row: sa.Row[Any]) -> Account:
         can_manage=row.can_manage,
         created_at_ms=row.created_at_ms,
         suspended_by_operator=row.suspended_by_operator,
+        rules=row.rules,
     )
 
 
@@ -139,6 +146,127 @@ async def tree_of(
     if not deleted:
         query = query.where(accounts.c.status != DELETED)
     return [_account(row) for row in await connection.execute(query)]
+
+
+async def subtree_of(
+    connection: AsyncConnection, owner_id: str, top: str, *, deleted: bool = True
+) -> list[str]:
+    """The ids of an account and everything below it, tombstones included unless told otherwise."""
+    below = (
+        sa.select(accounts.c.id)
+        .where(accounts.c.owner_id == owner_id, accounts.c.id == top)
+        .cte("below", recursive=True)
+    )
+    child = sa.select(accounts.c.id).where(
+        accounts.c.owner_id == owner_id, accounts.c.parent_id == below.c.id
+    )
+    if not deleted:
+        child = child.where(accounts.c.status != DELETED)
+    # UNION leaves out what was found already, so that it would end in a circle, too.
+    found = await connection.execute(sa.select(below.union(child).c.id))
+    return [row.id for row in found]
+
+
+async def children_of(
+    connection: AsyncConnection, owner_id: str, parent_id: str, *, after: str, limit: int
+) -> Sequence[Account]:
+    """A page of the accounts right below one, oldest first, those behind an id."""
+    query = (
+        sa.select(accounts)
+        .where(
+            accounts.c.owner_id == owner_id,
+            accounts.c.parent_id == parent_id,
+            accounts.c.status != DELETED,
+            accounts.c.id > after,
+        )
+        .order_by(accounts.c.id)
+        .limit(limit)
+    )
+    return [_account(row) for row in await connection.execute(query)]
+
+
+async def count_children(
+    connection: AsyncConnection, owner_id: str, account_ids: Sequence[str]
+) -> Mapping[str, int]:
+    """How many accounts are right below each of some; those without any are left out."""
+    query = (
+        sa.select(accounts.c.parent_id, sa.func.count().label("count"))
+        .where(
+            accounts.c.owner_id == owner_id,
+            accounts.c.parent_id.in_(account_ids),
+            accounts.c.status != DELETED,
+        )
+        .group_by(accounts.c.parent_id)
+    )
+    return {row[0]: int(row[1]) for row in await connection.execute(query)}
+
+
+async def find_by_name(
+    connection: AsyncConnection, owner_id: str, text: str, *, limit: int
+) -> Sequence[Account]:
+    """Accounts whose name, e-mail address or id holds some text, whatever its case."""
+    wanted = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    query = (
+        sa.select(accounts)
+        .where(
+            accounts.c.owner_id == owner_id,
+            accounts.c.status != DELETED,
+            sa.or_(
+                accounts.c.name.ilike(f"%{wanted}%", escape="\\"),
+                accounts.c.email.ilike(f"%{wanted}%", escape="\\"),
+                accounts.c.id == text,
+            ),
+        )
+        .order_by(accounts.c.id)
+        .limit(limit)
+    )
+    return [_account(row) for row in await connection.execute(query)]
+
+
+async def with_limits(
+    connection: AsyncConnection, owner_id: str, *, limit: int
+) -> Sequence[Account]:
+    """Accounts whose own rules say anything of limits or budgets."""
+    query = (
+        sa.select(accounts)
+        .where(
+            accounts.c.owner_id == owner_id,
+            accounts.c.status != DELETED,
+            sa.or_(
+                accounts.c.rules.like('%limits"%'),
+                accounts.c.rules.like('%"budget"%'),
+            ),
+        )
+        .order_by(accounts.c.id)
+        .limit(limit)
+    )
+    return [_account(row) for row in await connection.execute(query)]
+
+
+async def has_budget(connection: AsyncConnection, owner_id: str) -> bool:
+    """Whether any account's own rules hold a budget."""
+    query = sa.select(accounts.c.id).where(
+        accounts.c.owner_id == owner_id,
+        accounts.c.status != DELETED,
+        accounts.c.rules.like('%"budget":{"%'),
+    )
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
+async def parents_of(connection: AsyncConnection, owner_id: str) -> Mapping[str, str | None]:
+    """The parent of each account of an owner, tombstones included."""
+    query = sa.select(accounts.c.id, accounts.c.parent_id).where(accounts.c.owner_id == owner_id)
+    return {row.id: row.parent_id for row in await connection.execute(query)}
+
+
+async def names_of(
+    connection: AsyncConnection, owner_id: str, account_ids: Sequence[str]
+) -> Mapping[str, str]:
+    """The names of accounts, of deleted ones too."""
+    query = sa.select(accounts.c.id, accounts.c.name).where(
+        accounts.c.owner_id == owner_id, accounts.c.id.in_(account_ids)
+    )
+    return {row.id: row.name for row in await connection.execute(query)}
 
 
 async def list_owners(connection: AsyncConnection) -> Sequence[Account]:

@@ -70,7 +70,7 @@ async def update(connection: AsyncConnection, owner_id: str, key_id: str, **valu
 
 
 async def delete(connection: AsyncConnection, owner_id: str, key_id: str) -> None:
-    """Remove the row; ``secure_delete`` overwrites it, ``Database.shrink_log`` empties the log."""
+    """Remove the row; ``secure_delete`` overwrites it, ``Database.forget_deleted`` empties the log."""
     await connection.execute(
         provider_keys.delete().where(
             provider_keys.c.owner_id == owner_id, provider_keys.c.id == key_id

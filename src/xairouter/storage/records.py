@@ -2,31 +2,24 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.records import INTERRUPTED, UPSTREAM_ERROR, UsageRecord
+from xairouter.domain.records import UsageRecord
 from xairouter.storage import chain
-from xairouter.storage.database import insert_rows
-from xairouter.storage.tables import provider_objects, usage_hours, usage_records
+from xairouter.storage.database import insert_into, insert_rows
+from xairouter.storage.raising import raise_sums
+from xairouter.storage.rollups import GROUPS, MOST, Filters, conditions
+from xairouter.storage.tables import Words, provider_objects, usage_records
 
-HOUR_MS = 3_600_000
-_SUMS = (
-    "calls",
-    "attempts",
-    "errors",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cost_nano",
-    "unpriced",
-)
+MANY_ACCOUNTS = 200
+TIMED = 5000
+"""Served calls whose timings percentiles are taken of."""
+_LONGEST_NAME, _LONGEST_PATH = 256, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +34,27 @@ class ObjectRow:
     created_at_ms: int
 
 
+_LENGTHS: Mapping[str, int] = {
+    column.name: getattr(column.type, "length", None)
+    or {"path": _LONGEST_PATH}.get(column.name, _LONGEST_NAME)
+    for column in usage_records.c
+    if isinstance(column.type, sa.String | Words)
+    and column.name not in ("usage_detail", "price_used")
+}
+"""How much of each word is stored: a client or a provider chose some of them, and one that a
+database cannot take would hold up the drain for ever."""
+
+
 def row_of(record: UsageRecord) -> dict[str, Any]:
-    """A record as its table's columns."""
+    """A record as its table's columns; words and numbers that do not fit there are cut."""
     row = {name: getattr(record, name) for name in UsageRecord.__struct_fields__}
+    for name, length in _LENGTHS.items():
+        word = row[name]
+        if word is not None and (len(word) > length or "\0" in word):
+            row[name] = word[:length].replace("\0", "\ufffd")
+    for name in ("cost_nano", "provider_cost_nano", "reserved_nano"):
+        if row[name] is not None:
+            row[name] = min(row[name], MOST)
     for name in ("usage_detail", "price_used"):
         if row[name] is not None:
             row[name] = msgspec.json.encode(row[name]).decode()
@@ -55,16 +66,16 @@ async def insert_all(
     records: Sequence[UsageRecord],
     objects: Sequence[ObjectRow],
     salt: Callable[[], bytes],
-) -> int:
+) -> list[UsageRecord]:
     """Insert records that are not there yet, raise the roll-ups and chains by those only.
 
-    Runs in the caller's write transaction; returns how many were new.
+    Runs in the caller's write transaction; returns those that are new.
     """
     rows = {record.call_id: row_of(record) for record in records}
     there = await _stored(connection, list(rows))
     fresh = [rows[call_id] for call_id in sorted(rows) if call_id not in there]
     await insert_rows(connection, usage_records, fresh)
-    await _raise_hours(connection, fresh)
+    await raise_sums(connection, fresh)
     by_owner: dict[str, list[tuple[str, str, bytes, bytes]]] = defaultdict(list)
     for row in fresh:
         grain = salt()
@@ -73,13 +84,8 @@ async def insert_all(
         )
     for owner_id, entries in by_owner.items():
         await chain.append(connection, owner_id, entries)
-    for made in objects:
-        await connection.execute(
-            insert(provider_objects)
-            .values(**{name: getattr(made, name) for name in ObjectRow.__dataclass_fields__})
-            .on_conflict_do_nothing()
-        )
-    return len(fresh)
+    await insert_objects(connection, objects)
+    return [record for record in records if record.call_id not in there]
 
 
 async def _stored(connection: AsyncConnection, call_ids: Sequence[str]) -> set[str]:
@@ -88,74 +94,14 @@ async def _stored(connection: AsyncConnection, call_ids: Sequence[str]) -> set[s
     return {row.call_id for row in await connection.execute(query)}
 
 
-async def _raise_hours(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    sums: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_SUMS, 0))
-    for row in rows:
-        key = (
-            row["owner_id"],
-            row["started_at_ms"] // HOUR_MS * HOUR_MS,
-            row["account_id"],
-            row["key_id"],
-            row["provider_key_id"] or "",
-            row["provider"] or "",
-            row["model_used"] or row["model_asked"] or "",
-            row["label"] or "",
-        )
-        total = sums[key]
-        total["calls"] += 1
-        total["attempts"] += row["attempts"]
-        total["errors"] += row["outcome"] in (UPSTREAM_ERROR, INTERRUPTED)
-        total["unpriced"] += row["cost_nano"] is None and row["usage_source"] == "reported"
-        for name in (
-            "input_tokens",
-            "cached_input_tokens",
-            "output_tokens",
-            "reasoning_tokens",
-            "cost_nano",
-        ):
-            total[name] += row[name] or 0
-    names = (
-        "owner_id",
-        "hour_ms",
-        "account_id",
-        "key_id",
-        "provider_key_id",
-        "provider",
-        "model",
-        "label",
-    )
-    for key, total in sums.items():
-        statement = insert(usage_hours).values(**dict(zip(names, key, strict=True)), **total)
-        await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(names),
-                set_={name: usage_hours.c[name] + statement.excluded[name] for name in _SUMS},
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which records: ``equal`` maps column → value, ``account_ids`` is the reach of the asker."""
-
-    account_ids: Sequence[str] | None = None
-    from_ms: int | None = None
-    until_ms: int | None = None
-    equal: Mapping[str, Any] | None = None
-
-
-def _conditions(owner_id: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    columns = usage_records.c
-    found = [columns.owner_id == owner_id]
-    if filters.account_ids is not None:
-        found.append(columns.account_id.in_(filters.account_ids))
-    if filters.from_ms is not None:
-        found.append(columns.started_at_ms >= filters.from_ms)
-    if filters.until_ms is not None:
-        found.append(columns.started_at_ms < filters.until_ms)
-    for name, value in (filters.equal or {}).items():
-        found.append(columns[name] == value)
-    return found
+def _newest_first(owner_id: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    """Conditions for a query that takes the newest and stops. Of many accounts, the index by
+    account would read everything of theirs and sort it; the one by time looks at each in turn."""
+    ids = filters.account_ids
+    if ids is None or len(ids) <= MANY_ACCOUNTS:
+        return conditions(owner_id, filters)
+    where = conditions(owner_id, replace(filters, account_ids=None))
+    return [*where, (usage_records.c.account_id + "").in_(ids)]
 
 
 async def page(
@@ -167,82 +113,36 @@ async def page(
     limit: int,
 ) -> Sequence[dict[str, Any]]:
     """Records newest first; ``before`` is a call id to go on behind."""
-    query = sa.select(usage_records).where(*_conditions(owner_id, filters))
-    if before:
-        query = query.where(usage_records.c.call_id < before)
-    rows = await connection.execute(query.order_by(usage_records.c.call_id.desc()).limit(limit))
-    return [dict(row) for row in rows.mappings()]
-
-
-GROUPS: Mapping[str, sa.ColumnElement[Any]] = {
-    "model": sa.func.coalesce(usage_records.c.model_used, usage_records.c.model_asked),
-    "account": usage_records.c.account_id,
-    "key": usage_records.c.key_id,
-    "provider_key": usage_records.c.provider_key_id,
-    "provider": usage_records.c.provider,
-    "label": usage_records.c.label,
-    "day": usage_records.c.started_at_ms / 86_400_000,
-    "hour": usage_records.c.started_at_ms / HOUR_MS,
-}
-
-
-async def totals(
-    connection: AsyncConnection, owner_id: str, filters: Filters, group_by: str | None
-) -> Sequence[dict[str, Any]]:
-    """Sums over records, in one row or one for each value of a group.
-
-    ``day`` and ``hour`` groups are whole days and hours since 1970 (integer division).
-    """
     columns = usage_records.c
-    group = GROUPS[group_by] if group_by else sa.literal(None)
-    if group_by in ("day", "hour"):
-        group = sa.cast(group, sa.BigInteger)
-    sums = [
-        sa.func.sum(columns[name]).label(name)
-        for name in (
-            "attempts",
-            "input_tokens",
-            "cached_input_tokens",
-            "cache_write_tokens",
-            "output_tokens",
-            "reasoning_tokens",
-            "cost_nano",
+    query = sa.select(usage_records).where(*_newest_first(owner_id, filters))
+    if before:
+        began = sa.select(columns.started_at_ms).where(
+            columns.owner_id == owner_id, columns.call_id == before
         )
-    ]
-    errors = sa.func.sum(sa.case((columns.outcome.in_((UPSTREAM_ERROR, INTERRUPTED)), 1), else_=0))
-    unpriced = sa.func.sum(
-        sa.case(
-            (sa.and_(columns.cost_nano.is_(None), columns.usage_source == "reported"), 1),
-            else_=0,
+        at = (await connection.execute(began)).scalar() or 0
+        further = sa.and_(columns.started_at_ms == at, columns.call_id < before)
+        query = query.where(
+            columns.started_at_ms <= at, sa.or_(columns.started_at_ms < at, further)
         )
-    )
-    query = sa.select(
-        group.label("group"),
-        sa.func.count().label("calls"),
-        errors.label("errors"),
-        unpriced.label("unpriced"),
-        *sums,
-    ).where(*_conditions(owner_id, filters))
-    if group_by:
-        query = query.group_by(group).order_by(group)
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    # In the order of the index, so that a page of many records reads no more than itself.
+    newest = query.order_by(columns.started_at_ms.desc(), columns.call_id.desc()).limit(limit)
+    rows = await connection.execute(newest)
+    return [dict(row) for row in rows.mappings()]
 
 
 async def latencies(
     connection: AsyncConnection, owner_id: str, filters: Filters, group_by: str | None
 ) -> Sequence[tuple[Any, int | None, int | None]]:
-    """(group, first byte, total) in milliseconds of the newest 10,000 served calls."""
-    group = GROUPS[group_by] if group_by else sa.literal(None)
-    if group_by in ("day", "hour"):
-        group = sa.cast(group, sa.BigInteger)
+    """(group, first byte, total) in milliseconds of the newest 5,000 served calls."""
+    group = GROUPS[group_by] if group_by else sa.null()
     columns = usage_records.c
     query = (
         sa.select(group.label("group"), columns.first_byte_ms, columns.total_ms)
-        .where(*_conditions(owner_id, filters), columns.attempts > 0)
-        .order_by(columns.call_id.desc())
-        .limit(10_000)
+        .where(*_newest_first(owner_id, filters), columns.attempts > 0)
+        .order_by(columns.started_at_ms.desc())
+        .limit(TIMED)
     )
-    return [(row.group, row.first_byte_ms, row.total_ms) for row in await connection.execute(query)]
+    return [tuple(row) for row in await connection.execute(query)]
 
 
 async def delete_before(connection: AsyncConnection, owner_id: str, before_ms: int) -> int:
@@ -253,6 +153,16 @@ async def delete_before(connection: AsyncConnection, owner_id: str, before_ms: i
         )
     )
     return int(result.rowcount)
+
+
+async def insert_objects(connection: AsyncConnection, objects: Sequence[ObjectRow]) -> None:
+    """Bind provider objects that are not bound yet."""
+    for made in objects:
+        await connection.execute(
+            insert_into(connection, provider_objects)
+            .values(**{name: getattr(made, name) for name in ObjectRow.__dataclass_fields__})
+            .on_conflict_do_nothing()
+        )
 
 
 async def find_objects(

@@ -15,9 +15,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     false,
 )
+from sqlalchemy.engine import Dialect
 
 metadata = MetaData(
     naming_convention={
@@ -28,13 +30,30 @@ metadata = MetaData(
     }
 )
 
+
+class Words(TypeDecorator[str]):
+    """Text of a bounded length that may come from outside.
+
+    What a database cannot hold (zero characters, halves of surrogate pairs) is stored as U+FFFD,
+    so that a hostile name is an unknown name and no error.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or value.isprintable():
+            return value
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 # SQLite counts rows by INTEGER only.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 
 owners = Table(
     "owners",
     metadata,
-    Column("id", String(40), primary_key=True),
+    Column("id", Words(40), primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("vault_epoch", Integer, nullable=False),
     Column("vault_revision", BigInteger, nullable=False),
@@ -42,17 +61,28 @@ owners = Table(
     Column("settings", Text, nullable=False, server_default="{}"),
     Column("prices", Text, nullable=False, server_default="{}"),
     Column("routing", Text, nullable=False, server_default="{}"),
+    Column("webhook_secret", Words(64)),
+)
+
+successions = Table(
+    "successions",
+    metadata,
+    Column("owner_id", Words(40), ForeignKey("owners.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("successor", Words(64), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
 )
 
 accounts = Table(
     "accounts",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("owner_id", String(40), ForeignKey("owners.id"), nullable=False, index=True),
-    Column("parent_id", String(40), ForeignKey("accounts.id"), index=True),
-    Column("name", String(128), nullable=False),
-    Column("email", String(320)),
-    Column("status", String(16), nullable=False),
+    Column("id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), ForeignKey("owners.id"), nullable=False, index=True),
+    Column("parent_id", Words(40), ForeignKey("accounts.id"), index=True),
+    Column("name", Words(128), nullable=False),
+    Column("email", Words(320)),
+    Column("status", Words(16), nullable=False),
     Column("suspended_by_operator", Boolean, nullable=False, server_default=false()),
     Column("can_manage", Boolean, nullable=False, server_default=false()),
     Column("rules", Text, nullable=False, server_default="{}"),
@@ -63,26 +93,27 @@ accounts = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("owner_id", String(40), ForeignKey("owners.id"), nullable=False, index=True),
-    Column("account_id", String(40), ForeignKey("accounts.id"), nullable=False, index=True),
-    Column("name", String(128), nullable=False),
-    Column("scope", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), ForeignKey("owners.id"), nullable=False, index=True),
+    Column("account_id", Words(40), ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("name", Words(128), nullable=False),
+    Column("scope", Words(16), nullable=False),
+    Column("status", Words(16), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger),
-    Column("replaced_by", String(40)),
+    Column("replaced_by", Words(40)),
     Column("deleted_at_ms", BigInteger),
+    Column("session_id", Words(40)),
 )
 
 slots = Table(
     "slots",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("owner_id", String(40), ForeignKey("owners.id"), nullable=False, index=True),
-    Column("purpose", String(16), nullable=False),
-    Column("account_id", String(40), nullable=False),
-    Column("key_id", String(40), nullable=False, index=True),
+    Column("id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), ForeignKey("owners.id"), nullable=False, index=True),
+    Column("purpose", Words(16), nullable=False),
+    Column("account_id", Words(40), nullable=False),
+    Column("key_id", Words(40), nullable=False, index=True),
     Column("look_up_id", LargeBinary(32), nullable=False, unique=True),
     Column("public_key", LargeBinary, nullable=False),
     Column("anchor", LargeBinary, nullable=False),
@@ -97,22 +128,22 @@ slots = Table(
 provider_keys = Table(
     "provider_keys",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("owner_id", String(40), ForeignKey("owners.id"), nullable=False, index=True),
-    Column("name", String(128), nullable=False),
-    Column("provider", String(64), nullable=False),
+    Column("id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), ForeignKey("owners.id"), nullable=False, index=True),
+    Column("name", Words(128), nullable=False),
+    Column("provider", Words(64), nullable=False),
     Column("endpoints", Text, nullable=False),
     Column("auth", Text, nullable=False),
     Column("level", Integer, nullable=False),
     Column("weight", Integer, nullable=False),
     Column("models", Text),
     Column("discovered", Text),
-    Column("status", String(16), nullable=False),
+    Column("status", Words(16), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
-    Column("last4", String(4)),
-    Column("fingerprint", String(40), nullable=False),
-    Column("health", String(16), nullable=False),
+    Column("last4", Words(4)),
+    Column("fingerprint", Words(40), nullable=False),
+    Column("health", Words(16), nullable=False),
     Column("health_why", Text),
     Column("created_at_ms", BigInteger, nullable=False),
 )
@@ -122,44 +153,44 @@ changes = Table(
     "changes",
     metadata,
     Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
-    Column("owner_id", String(40), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("target_id", String(40), nullable=False),
+    Column("owner_id", Words(40), nullable=False),
+    Column("kind", Words(32), nullable=False),
+    Column("target_id", Words(40), nullable=False),
     sqlite_autoincrement=True,
 )
 
 operations = Table(
     "operations",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("owner_id", String(40), nullable=False, index=True),
+    Column("id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), nullable=False, index=True),
     Column("at_ms", BigInteger, nullable=False),
-    Column("actor_key_id", String(40)),
-    Column("actor_account_id", String(40)),
-    Column("actor", String(16), nullable=False),
-    Column("verb", String(64), nullable=False),
-    Column("target_id", String(40)),
-    Column("client_ip", String(64)),
-    Column("result", String(32), nullable=False),
+    Column("actor_key_id", Words(40)),
+    Column("actor_account_id", Words(40)),
+    Column("actor", Words(16), nullable=False),
+    Column("verb", Words(64), nullable=False),
+    Column("target_id", Words(40)),
+    Column("client_ip", Words(64)),
+    Column("result", Words(32), nullable=False),
     Column("detail", Text),
 )
 
 usage_records = Table(
     "usage_records",
     metadata,
-    Column("call_id", String(40), primary_key=True),
-    Column("owner_id", String(40), nullable=False),
-    Column("account_id", String(40), nullable=False),
-    Column("key_id", String(40), nullable=False),
-    Column("provider_key_id", String(40)),
-    Column("provider", String(64)),
+    Column("call_id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), nullable=False),
+    Column("account_id", Words(40), nullable=False),
+    Column("key_id", Words(40), nullable=False),
+    Column("provider_key_id", Words(40)),
+    Column("provider", Words(64)),
     Column("level", Integer),
-    Column("dialect", String(32), nullable=False),
-    Column("method", String(8), nullable=False),
+    Column("dialect", Words(32), nullable=False),
+    Column("method", Words(8), nullable=False),
     Column("path", Text, nullable=False),
-    Column("client_ip", String(64), nullable=False),
-    Column("label", String(64)),
-    Column("session", String(128)),
+    Column("client_ip", Words(64), nullable=False),
+    Column("label", Words(64)),
+    Column("session", Words(128)),
     Column("model_asked", Text),
     Column("model_used", Text),
     Column("stream", Boolean, nullable=False),
@@ -167,8 +198,8 @@ usage_records = Table(
     Column("reserved_tokens", BigInteger),
     Column("reserved_nano", BigInteger),
     Column("status", Integer),
-    Column("outcome", String(16), nullable=False),
-    Column("error_code", String(32)),
+    Column("outcome", Words(16), nullable=False),
+    Column("error_code", Words(32)),
     Column("attempts", Integer, nullable=False),
     Column("input_tokens", BigInteger),
     Column("cached_input_tokens", BigInteger),
@@ -176,14 +207,14 @@ usage_records = Table(
     Column("output_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
     Column("usage_detail", Text),
-    Column("usage_source", String(16), nullable=False),
+    Column("usage_source", Words(16), nullable=False),
     Column("cost_nano", BigInteger),
     Column("price_version", Text),
     Column("price_used", Text),
     Column("provider_cost_nano", BigInteger),
     Column("provider_request_id", Text),
-    Column("provider_object_id", String(128)),
-    Column("service_tier", String(64)),
+    Column("provider_object_id", Words(128)),
+    Column("service_tier", Words(64)),
     Column("started_at_ms", BigInteger, nullable=False),
     Column("first_byte_ms", BigInteger),
     Column("total_ms", BigInteger),
@@ -195,14 +226,14 @@ usage_records = Table(
 usage_hours = Table(
     "usage_hours",
     metadata,
-    Column("owner_id", String(40), nullable=False),
+    Column("owner_id", Words(40), nullable=False),
     Column("hour_ms", BigInteger, nullable=False),
-    Column("account_id", String(40), nullable=False),
-    Column("key_id", String(40), nullable=False),
-    Column("provider_key_id", String(40), nullable=False),
-    Column("provider", String(64), nullable=False),
+    Column("account_id", Words(40), nullable=False),
+    Column("key_id", Words(40), nullable=False),
+    Column("provider_key_id", Words(40), nullable=False),
+    Column("provider", Words(64), nullable=False),
     Column("model", Text, nullable=False),
-    Column("label", String(64), nullable=False),
+    Column("label", Words(64), nullable=False),
     Column("calls", BigInteger, nullable=False),
     Column("attempts", BigInteger, nullable=False),
     Column("errors", BigInteger, nullable=False),
@@ -212,6 +243,9 @@ usage_hours = Table(
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("cost_nano", BigInteger, nullable=False),
     Column("unpriced", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False, server_default="0"),
+    Column("cache_write_tokens", BigInteger, nullable=False, server_default="0"),
+    Index("ix_usage_hours_owner_account_hour", "owner_id", "account_id", "hour_ms"),
     UniqueConstraint(
         "owner_id",
         "hour_ms",
@@ -225,14 +259,40 @@ usage_hours = Table(
     ),
 )
 
+# The same by day and by month (of UTC), and by one dimension alone (``all``: value ``""``; ``hour``,
+# by the day only: hours since 1970).
+usage_sums = Table(
+    "usage_sums",
+    metadata,
+    Column("owner_id", Words(40), primary_key=True),
+    Column("grain", Words(8), primary_key=True),
+    Column("dimension", Words(16), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Index("ix_usage_sums_value", "owner_id", "grain", "dimension", "value", "start_ms"),
+    sqlite_with_rowid=False,
+)
+
 # One chain per owner over usage records and operations: hash = SHA-256(previous | leaf).
 chain = Table(
     "chain",
     metadata,
-    Column("owner_id", String(40), primary_key=True),
+    Column("owner_id", Words(40), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("ref_id", String(40), nullable=False),
+    Column("kind", Words(16), nullable=False),
+    Column("ref_id", Words(40), nullable=False),
     Column("salt", LargeBinary(16), nullable=False),
     Column("leaf", LargeBinary(32), nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
@@ -242,7 +302,7 @@ chain = Table(
 chain_heads = Table(
     "chain_heads",
     metadata,
-    Column("owner_id", String(40), primary_key=True),
+    Column("owner_id", Words(40), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
 )
@@ -251,11 +311,11 @@ chain_heads = Table(
 provider_objects = Table(
     "provider_objects",
     metadata,
-    Column("owner_id", String(40), primary_key=True),
-    Column("object_id", String(128), primary_key=True),
-    Column("account_id", String(40), nullable=False),
-    Column("provider_key_id", String(40), nullable=False),
-    Column("dialect", String(32), nullable=False),
+    Column("owner_id", Words(40), primary_key=True),
+    Column("object_id", Words(128), primary_key=True),
+    Column("account_id", Words(40), nullable=False),
+    Column("provider_key_id", Words(40), nullable=False),
+    Column("dialect", Words(32), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
 )
 
@@ -264,9 +324,37 @@ one_time_links = Table(
     "one_time_links",
     metadata,
     Column("token_hash", LargeBinary(32), primary_key=True),
-    Column("purpose", String(16), nullable=False),
-    Column("account_id", String(40), nullable=False),
-    Column("name", String(128)),
-    Column("email", String(320)),
+    Column("purpose", Words(16), nullable=False),
+    Column("account_id", Words(40), nullable=False),
+    Column("name", Words(128)),
+    Column("email", Words(320)),
     Column("expires_at_ms", BigInteger, nullable=False),
+)
+
+# Sessions of the operator: they open no vault, and their tokens are known by their hashes only.
+operator_sessions = Table(
+    "operator_sessions",
+    metadata,
+    Column("token_hash", LargeBinary(32), primary_key=True),
+    Column("expires_at_ms", BigInteger, nullable=False),
+)
+
+# What needs a person's eye. ``owner_id`` is empty for what concerns the installation; at
+# ``next_try_ms`` the webhook is told (null: nothing to tell, told already, or given up).
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Words(40), primary_key=True),
+    Column("owner_id", Words(40), nullable=False, index=True),
+    Column("kind", Words(32), nullable=False),
+    Column("subject_id", Words(256), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at_ms", BigInteger, nullable=False),
+    Column("last_at_ms", BigInteger, nullable=False),
+    Column("dismissed_at_ms", BigInteger),
+    Column("delivered_at_ms", BigInteger),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_ms", BigInteger, index=True),
+    Column("last_error", Words(256)),
 )

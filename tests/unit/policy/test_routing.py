@@ -3,14 +3,19 @@
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xairouter.domain.accounts import ProviderKey
-from xairouter.domain.calls import Plan, Refusal
+from xairouter.domain.accounts import Account, ApiKey, OwnerSettings, ProviderKey
+from xairouter.domain.calls import Refusal
+from xairouter.policy.catalogue import compile_catalogue, listed_models
+from xairouter.policy.interface import Caller, OwnerView
 from xairouter.policy.patterns import matches
-from xairouter.policy.routing import choose, compile_catalogue, listed_models
+from xairouter.policy.pricing import OwnerPrices
+from xairouter.policy.routing import choose, read_model, usable_models
+from xairouter.policy.rules import read_routing
 
 
 def key(name: str, **fields: Any) -> ProviderKey:
@@ -38,8 +43,40 @@ def key(name: str, **fields: Any) -> ProviderKey:
     return ProviderKey(**values)
 
 
-def chosen(keys: list[ProviderKey], model: str, dialect: str = "openai_chat", draw: int = 1) -> Any:
-    plan = choose(compile_catalogue(keys), dialect, model, draw=draw)
+def account(name: str, parent: str | None = None, **rules: Any) -> Account:
+    """An account of the tree of “acc” with rules of its own."""
+    text = msgspec.json.encode(rules).decode()
+    return Account(name, "acc", parent, name, None, "active", True, 0, rules=text)
+
+
+def caller(*chain: Account) -> Caller:
+    found = chain or (account("acc"),)
+    made = ApiKey("key", "acc", found[-1].id, "k", "call", "active", 0, None, None)
+    return Caller.of(made, tuple(found), 1)
+
+
+def view(keys: list[ProviderKey], **routing: Any) -> OwnerView:
+    return OwnerView(
+        "acc",
+        1,
+        OwnerSettings(),
+        OwnerPrices(),
+        {one.id: one for one in keys},
+        compile_catalogue(keys),
+        read_routing(routing),
+    )
+
+
+def chosen(
+    keys: list[ProviderKey],
+    model: str,
+    dialect: str = "openai_chat",
+    draw: int = 1,
+    by: Caller | None = None,
+    **routing: Any,
+) -> Any:
+    seen, who = view(keys, **routing), by or caller()
+    plan = choose(seen, who, dialect, read_model(seen, who, dialect, model), draw=draw)
     if isinstance(plan, Refusal):
         return plan.code
     return [(route.key.name, route.model) for route in plan.routes]
@@ -91,7 +128,9 @@ def test_disabled_keys_are_not_there_and_rejected_ones_come_last():
 
 def test_another_dialect_is_named():
     keys = [key("a", endpoints={"anthropic_messages": "https://x"}, models=("claude",))]
-    refusal = choose(compile_catalogue(keys), "openai_chat", "claude", draw=1)
+    seen, who = view(keys), caller()
+    wanted = read_model(seen, who, "openai_chat", "claude")
+    refusal = choose(seen, who, "openai_chat", wanted, draw=1)
     assert isinstance(refusal, Refusal)
     assert "anthropic_messages" in refusal.message
 
@@ -105,9 +144,7 @@ def test_weights_are_kept_over_many_draws():
 @given(st.integers(0, 2**64 - 1))
 def test_every_serving_key_of_the_level_is_in_the_plan_once(draw: int):
     keys = [key(name, models=("m",)) for name in "abcd"]
-    plan = choose(compile_catalogue(keys), "openai_chat", "m", draw=draw)
-    assert isinstance(plan, Plan)
-    assert sorted(route.key.name for route in plan.routes) == list("abcd")
+    assert sorted(name for name, _ in chosen(keys, "m", draw=draw)) == list("abcd")
 
 
 def test_patterns_add_no_names_to_the_list():
@@ -152,3 +189,87 @@ def test_matching_is_the_plain_definition(pattern: str, name: str):
 def test_a_hostile_pattern_costs_no_more_than_its_length():
     """A regular expression would try more ways than there are atoms."""
     assert not matches("*a" * 120 + "*b", "a" * 250)
+
+
+def test_a_level_map_points_a_model_at_its_pool():
+    keys = [key(f"l{n}", level=n, models=("gpt-4o", "gpt-4o-mini", "o3")) for n in (1, 2, 3)]
+    routing = {"level_map": {"gpt-4*": 2, "gpt-4o-mini": 3}}
+    assert chosen(keys, "gpt-4o", **routing) == [("l2", "gpt-4o")]
+    assert chosen(keys, "gpt-4o-mini", **routing) == [("l3", "gpt-4o-mini")], "exact before longest"
+    assert chosen(keys, "o3", **routing) == [("l1", "o3")]
+    assert chosen(keys, "o3", level_map={"o3": 9}) == "model_not_found"
+
+
+def test_switch_over_goes_on_from_level_to_level_and_round_no_loop():
+    keys = [key(f"l{n}", level=n, models=("m",)) for n in (1, 2, 3, 4)]
+    names = [name for name, _ in chosen(keys, "m", switch_over={"1": [3, 2], "3": [1], "2": [1]})]
+    assert names == ["l1", "l3", "l2"]
+    assert [n for n, _ in chosen(keys, "m", switch_over={})] == ["l1"]
+
+
+def test_model_failover_comes_behind_and_only_where_the_rules_allow_it():
+    keys = [key("a", models=("gpt-4o",)), key("b", models=("claude", "mini"))]
+    routing = {"model_failover": {"gpt-4*": ["claude", "mini", "gpt-4o"], "claude": ["gpt-4o"]}}
+    assert chosen(keys, "gpt-4o", **routing) == [("a", "gpt-4o"), ("b", "claude"), ("b", "mini")]
+    narrow = caller(account("acc", allow_models=["gpt-*", "mini"]))
+    assert chosen(keys, "gpt-4o", by=narrow, **routing) == [("a", "gpt-4o"), ("b", "mini")]
+    assert chosen([keys[1]], "gpt-4o", **routing) == [("b", "claude"), ("b", "mini")]
+
+
+def test_levels_outside_the_rules_are_skipped_or_refused():
+    keys = [key(f"l{n}", level=n, models=("m",)) for n in (1, 2, 3)]
+    only2 = caller(account("acc", allow_levels=[1, 2]), account("team", "acc", allow_levels=[2, 3]))
+    assert chosen(keys, "m", by=only2) == [("l2", "m")]
+    assert chosen(keys, "m", by=only2, level_map={"m": 1}) == "level_not_allowed"
+    found = chosen(keys, "m", by=only2, level_map={"m": 1}, switch_over={"1": [3, 2]})
+    assert found == [("l2", "m")]
+    nowhere = caller(account("acc", allow_levels=[]))
+    assert chosen(keys, "m", by=nowhere) == "level_not_allowed"
+
+
+def test_the_nearest_account_s_map_wins_and_is_applied_once():
+    keys = [key("a", models=("old", "mini", "large", "other"))]
+    owner = account("acc", model_map={"old*": "large", "mini": "other"})
+    team = account("team", "acc", model_map={"old": "mini"})
+    assert chosen(keys, "old", by=caller(owner)) == [("a", "large")]
+    assert chosen(keys, "old", by=caller(owner, team)) == [("a", "mini")]
+    assert chosen(keys, "old-2", by=caller(owner, team)) == [("a", "large")]
+
+
+def test_a_provider_s_front_is_stripped_before_rules_and_maps_look():
+    keys = [key("o", provider="openai", discovered=("gpt", "mini")), key("z", models=("gpt",))]
+    owner = account("acc", model_map={"gpt": "mini"})
+    assert chosen(keys, "openai/gpt", by=caller(owner)) == [("o", "mini")]
+
+
+def test_the_list_shows_exactly_what_may_be_used():
+    keys = [
+        key("a", models=("gpt-4o", "gpt-4o-mini")),
+        key("b", level=2, models=("claude",)),
+        key("c", models=("local-*",)),
+    ]
+    seen = view(keys)
+    assert list(usable_models(seen, caller())) == ["claude", "gpt-4o", "gpt-4o-mini"]
+    narrow = caller(account("acc", allow_models=["gpt-4o", "claude", "old", "local-x"]))
+    assert list(usable_models(seen, narrow)) == ["claude", "gpt-4o"]
+    low = caller(account("acc", allow_levels=[1]))
+    assert list(usable_models(seen, low)) == ["gpt-4o", "gpt-4o-mini"]
+    mapped = caller(
+        account("acc", allow_models=["gpt-4o", "old", "mine", "local-x"]),
+        account("t", "acc", model_map={"old": "gpt-4o", "claude": "gpt-4o", "mine": "local-x"}),
+    )
+    assert list(usable_models(seen, mapped)) == ["gpt-4o", "mine", "old"]
+
+
+@given(
+    st.lists(st.sampled_from(["m", "x-*", "*", "gpt", "x-1"]), max_size=3),
+    st.lists(st.sampled_from(["m", "x-*", "*", "gpt", "x-1"]), max_size=3),
+    st.sampled_from(["m", "x-1", "x-2", "gpt", "none"]),
+)
+def test_what_is_listed_can_be_called_and_what_is_refused_is_not_listed(one, two, asked):
+    keys = [key("a", models=("m", "x-1", "x-2", "gpt"))]
+    who = caller(account("acc", allow_models=one), account("t", "acc", allow_models=two))
+    seen = view(keys)
+    listed = set(usable_models(seen, who))
+    allowed = all(any(matches(p, asked) for p in some) for some in (one, two))
+    assert (asked in listed) == (allowed and asked != "none")

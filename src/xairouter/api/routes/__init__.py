@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from xairouter.api.routes import accounts, me, provider_keys, settings, usage
+from xairouter.api.routes import accounts, me, owners, provider_keys, settings, usage
 
 router = APIRouter(prefix="/api/v1")
-for subject in (me, accounts, provider_keys, settings, usage):
+for subject in (me, accounts, provider_keys, settings, usage, owners):
     router.include_router(subject.router)

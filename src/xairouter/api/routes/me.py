@@ -3,11 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from xairouter.api.asking import Json, RawBody, TheActor, TheDesk, address_of, retried
+from xairouter.clock import now_ms
 from xairouter.custody.intake import read_body
 from xairouter.errors import ManageError
 from xairouter.manage import catalogue, owners, vault
 from xairouter.manage.desk import require
+from xairouter.manage.limits import show_limits
 from xairouter.manage.permissions import PERMISSIONS, reach_of, role_of
+from xairouter.manage.rules import rules_view
 from xairouter.manage.views import account_view, issued_view, key_view
 
 router = APIRouter()
@@ -15,10 +18,11 @@ router = APIRouter()
 
 @router.get("/me")
 async def me(desk: TheDesk, actor: TheActor) -> Json:
-    """The account, its owner, the key used and what it may do."""
+    """The account, its owner, the key used, what it may do, and what it has used of each limit."""
     require(actor, "me.read")
     view = await desk.directory.owner(actor.owner_id)
     caller = actor.caller
+    limits, budgets = await show_limits(desk, actor, now_ms())
     return {
         "account": account_view(caller.account),
         "owner": account_view(caller.chain[0]),
@@ -30,9 +34,9 @@ async def me(desk: TheDesk, actor: TheActor) -> Json:
             if reach_of(caller, verb) is not None
         },
         "seen_by_operator": await catalogue.seen_by_operator(desk, actor),
-        "rules": {"own": {}, "effective": {}},
-        "limits": [],
-        "budgets": [],
+        "rules": rules_view(caller.chain),
+        "limits": limits,
+        "budgets": budgets,
         "revision": view.revision,
     }
 

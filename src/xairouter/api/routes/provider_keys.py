@@ -1,20 +1,31 @@
 """Routes of provider keys, and of what they and the known providers serve."""
 
-from fastapi import APIRouter, Request
+from collections.abc import Mapping
+from typing import Any
 
-from xairouter.api.asking import Json, RawBody, TheActor, TheDesk, retried
+from fastapi import APIRouter, Request, Response
+
+from xairouter.api.asking import IfMatch, Json, RawBody, TheActor, TheDesk, retried, tagged
 from xairouter.custody.intake import read_body
+from xairouter.domain.accounts import ProviderKey
 from xairouter.manage import catalogue, provider_keys
+from xairouter.manage.desk import Desk
+from xairouter.manage.key_health import health_of
+from xairouter.manage.provider_key_use import impact
 from xairouter.manage.views import provider_key_view
 
 router = APIRouter()
+
+
+def _view(desk: Desk, key: ProviderKey, checkup: Mapping[str, Any] | None = None) -> Json:
+    return provider_key_view(key, health_of(desk, key), checkup)
 
 
 @router.get("/provider-keys")
 async def list_provider_keys(desk: TheDesk, actor: TheActor) -> Json:
     """The owner's provider keys, without their secrets."""
     found = await provider_keys.list_provider_keys(desk, actor)
-    return {"items": [provider_key_view(key) for key in found], "next_cursor": None}
+    return {"items": [_view(desk, key) for key in found], "next_cursor": None}
 
 
 @router.post(
@@ -57,13 +68,21 @@ async def add_provider_key(
         actor,
         lambda a: provider_keys.add_provider_key(desk, a, intake, verify=verify),
     )
-    return provider_key_view(added.key, added.checkup)
+    return _view(desk, added.key, added.checkup)
 
 
 @router.get("/provider-keys/{key_id}")
-async def get_provider_key(desk: TheDesk, actor: TheActor, key_id: str) -> Json:
+async def get_provider_key(desk: TheDesk, actor: TheActor, key_id: str, response: Response) -> Json:
     """One provider key."""
-    return provider_key_view(await provider_keys.get_provider_key(desk, actor, key_id))
+    key = await provider_keys.get_provider_key(desk, actor, key_id)
+    tagged(response, provider_keys.governed(key))
+    return _view(desk, key)
+
+
+@router.get("/provider-keys/{key_id}/impact")
+async def show_impact(desk: TheDesk, actor: TheActor, key_id: str) -> Json:
+    """What would stop without this key: accounts and calls of the last seven days, and models."""
+    return await impact(desk, actor, key_id)
 
 
 @router.patch(
@@ -73,14 +92,16 @@ async def get_provider_key(desk: TheDesk, actor: TheActor, key_id: str) -> Json:
     },
 )
 async def change_provider_key(
-    request: Request, desk: TheDesk, actor: TheActor, key_id: str, body: RawBody
+    request: Request, desk: TheDesk, actor: TheActor, key_id: str, body: RawBody, seen: IfMatch
 ) -> Json:
     """Change name, level, weight, models or status; endpoints together with ``secret``."""
-    return provider_key_view(
-        await retried(
-            request, actor, lambda a: provider_keys.change_provider_key(desk, a, key_id, body)
-        )
+    intake = read_body(body)
+    changed = await retried(
+        request,
+        actor,
+        lambda a: provider_keys.change_provider_key(desk, a, key_id, intake, seen),
     )
+    return _view(desk, changed)
 
 
 @router.post(
@@ -104,10 +125,11 @@ async def replace_provider_key(
     request: Request, desk: TheDesk, actor: TheActor, key_id: str, body: RawBody
 ) -> Json:
     """Put a new secret in the key's place."""
+    intake = read_body(body)
     added = await retried(
-        request, actor, lambda a: provider_keys.replace_provider_key(desk, a, key_id, body)
+        request, actor, lambda a: provider_keys.replace_provider_key(desk, a, key_id, intake)
     )
-    return provider_key_view(added.key, added.checkup)
+    return _view(desk, added.key, added.checkup)
 
 
 @router.post("/provider-keys/{key_id}/test")
@@ -116,7 +138,7 @@ async def test_provider_key(request: Request, desk: TheDesk, actor: TheActor, ke
     added = await retried(
         request, actor, lambda a: provider_keys.test_provider_key(desk, a, key_id)
     )
-    return provider_key_view(added.key, added.checkup)
+    return _view(desk, added.key, added.checkup)
 
 
 @router.delete("/provider-keys/{key_id}")

@@ -1,33 +1,44 @@
-"""Routes of usage records and the operation log."""
+"""Routes of usage records, explanations, the operation log and notices."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from xairouter.api.asking import Json, Limit, TheActor, TheDesk
+from xairouter.api.asking import Json, Limit, TheActor, TheDesk, retried
+from xairouter.api.bodies import ExplainBody
 from xairouter.clock import as_ms
-from xairouter.manage import usage
+from xairouter.manage import explain, notices, operations, usage
 
 router = APIRouter()
 
 
-def _equal(
+def _whose(
     call_id: str | None = None,
     key_id: str | None = None,
     provider_key_id: str | None = None,
+    provider: str | None = None,
+) -> Json:
+    """By which key a call was made, and by which it was served."""
+    return {
+        "call_id": call_id,
+        "key_id": key_id,
+        "provider_key_id": provider_key_id,
+        "provider": provider,
+    }
+
+
+def _equal(
+    whose: Annotated[Json, Depends(_whose)],
     model: str | None = None,
-    status: int | None = None,
+    status: Annotated[int | None, Query(ge=100, le=999)] = None,
     outcome: str | None = None,
     label: str | None = None,
 ) -> Json:
     """Columns that must have a value, by the query parameters that were given."""
     equal = {
-        "call_id": call_id,
-        "key_id": key_id,
-        "provider_key_id": provider_key_id,
+        **whose,
         "model_asked": model,
         "status": status,
         "outcome": outcome,
@@ -78,17 +89,10 @@ async def export_records(
     form: Annotated[Literal["csv", "jsonl"], Query(alias="format")] = "jsonl",
 ) -> StreamingResponse:
     """Every usage record asked for, as CSV or JSON lines."""
-    pages = usage.export_records(desk, actor, asked, form)
-    first = await anext(pages)  # A refusal must come before the reply's head.
-
-    async def lines() -> AsyncIterator[str]:
-        yield first
-        async for page in pages:
-            yield page
-
+    lines = await usage.export_records(desk, actor, asked, form)
     kind = "text/csv" if form == "csv" else "application/jsonl"
     name = f'attachment; filename="usage.{form}"'
-    return StreamingResponse(lines(), media_type=kind, headers={"content-disposition": name})
+    return StreamingResponse(lines, media_type=kind, headers={"content-disposition": name})
 
 
 @router.get("/operations")
@@ -96,4 +100,53 @@ async def list_operations(
     desk: TheDesk, actor: TheActor, cursor: str | None = None, limit: Limit = 100
 ) -> Json:
     """Who did what to which, when, from where, with what result."""
-    return await usage.list_operations(desk, actor, cursor=cursor, limit=limit)
+    return await operations.list_operations(desk, actor, cursor=cursor, limit=limit)
+
+
+@router.get("/notices")
+async def list_notices(
+    desk: TheDesk,
+    actor: TheActor,
+    state: Literal["open", "all"] = "open",
+    cursor: str | None = None,
+    limit: Limit = 100,
+) -> Json:
+    """What needs a person's eye, newest first."""
+    return await notices.list_notices(
+        desk, actor, cursor=cursor, limit=limit, is_open=state == "open"
+    )
+
+
+@router.post("/notices/test", status_code=201)
+async def test_notice(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+    """Raise a notice that tries the webhook out."""
+    return await retried(request, actor, lambda a: notices.raise_test(desk, a))
+
+
+@router.post("/notices/{notice_id}/dismiss", status_code=204)
+async def dismiss_notice(
+    request: Request, desk: TheDesk, actor: TheActor, notice_id: str
+) -> Response:
+    """Close a notice."""
+    await retried(request, actor, lambda a: notices.dismiss_notice(desk, a, notice_id))
+    return Response(status_code=204)
+
+
+@router.post("/explain")
+async def explain_call(desk: TheDesk, actor: TheActor, body: ExplainBody) -> Json:
+    """Which rule decides a call, what every other rule says, and the plan with each key's reason."""
+    if body.call_id is not None:
+        return await explain.explain_call(desk, actor, body.call_id)
+    asked = explain.Asked(
+        body.account,
+        body.key_id,
+        body.method,
+        body.path,
+        body.model,
+        body.ip or "",
+        body.stream,
+        body.max_output_tokens,
+        body.input_tokens,
+        as_ms(body.at),
+    )
+    return await explain.explain(desk, actor, asked)

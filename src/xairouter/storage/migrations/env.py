@@ -1,9 +1,7 @@
-"""Alembic's entry: runs the migrations on the connection that ``database.migrate`` opened."""
+"""Alembic's entry: runs the migrations on the connection that ``Database.migrate`` opened."""
 
 from alembic import context
 
-context.configure(
-    connection=context.config.attributes["connection"], transaction_per_migration=True
-)
+context.configure(connection=context.config.attributes["connection"])
 with context.begin_transaction():
     context.run_migrations()

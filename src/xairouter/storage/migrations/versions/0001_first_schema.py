@@ -63,7 +63,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("vault_epoch", sa.Integer(), nullable=False),
         sa.Column("vault_revision", sa.BigInteger(), nullable=False),
-        sa.Column("seen_by_operator", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("seen_by_operator", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("settings", sa.Text(), server_default="{}", nullable=False),
         sa.Column("prices", sa.Text(), server_default="{}", nullable=False),
         sa.Column("routing", sa.Text(), server_default="{}", nullable=False),
@@ -174,10 +174,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("email", sa.String(length=320), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
-        sa.Column(
-            "suspended_by_operator", sa.Boolean(), server_default=sa.text("0"), nullable=False
-        ),
-        sa.Column("can_manage", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("suspended_by_operator", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("can_manage", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("rules", sa.Text(), server_default="{}", nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at_ms", sa.BigInteger(), nullable=True),

@@ -1,0 +1,161 @@
+"""The client of the benchmarks: closed-loop load, open-loop latency, many streams at once.
+
+Runs as a process of its own, ``python bench/load.py`` with its task as JSON on standard input, and
+prints what it found as JSON. It speaks plain HTTP/1.1 and counts events by their empty lines.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import httptools
+import uvloop
+
+
+@dataclass
+class Task:
+    """What to do: ``kind`` is closed, open, or streams; ``hold`` seconds before streams are read."""
+
+    kind: str
+    host: str
+    port: int
+    path: str
+    model: str
+    key: str
+    calls: int = 1000
+    connections: int = 32
+    rate: float = 0.0
+    body_bytes: int = 300
+    stream: bool = False
+
+
+@dataclass
+class Found:
+    """Calls answered with 200, others, events seen, seconds in all, latencies in milliseconds."""
+
+    good: int = 0
+    bad: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    latencies_ms: list[float] = field(default_factory=list)
+
+
+class Caller(asyncio.Protocol):
+    """One connection that makes a call at a time."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.done: asyncio.Future[int] | None = None
+        self.events = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_result(0)
+
+    def on_body(self, body: bytes) -> None:
+        self.events += body.count(b"\n\n")
+
+    def on_message_complete(self) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_result(self.parser.get_status_code())
+
+    def call(self, request: bytes) -> "asyncio.Future[int]":
+        self.parser = httptools.HttpResponseParser(self)
+        self.done = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self.done
+
+
+def request_of(task: Task) -> bytes:
+    """The request, as long as the task says."""
+    document: dict[str, Any] = {"model": task.model, "stream": task.stream}
+    document["messages"] = [{"role": "user", "content": ""}]
+    short = task.body_bytes - len(json.dumps(document))
+    document["messages"][0]["content"] = "y" * max(1, short)
+    body = json.dumps(document).encode()
+    head = (
+        f"POST {task.path} HTTP/1.1\r\nhost: {task.host}:{task.port}\r\n"
+        f"authorization: Bearer {task.key}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _callers(task: Task, count: int) -> list[Caller]:
+    loop = asyncio.get_running_loop()
+    made: list[Caller] = []
+    for _ in range(count):
+        _, caller = await loop.create_connection(Caller, task.host, task.port)
+        made.append(caller)
+    return made
+
+
+async def closed(task: Task) -> Found:
+    """Each connection makes its next call when the last one is answered."""
+    found, request = Found(), request_of(task)
+    callers = await _callers(task, task.connections)
+    left = task.calls
+
+    async def go(caller: Caller) -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            began = time.perf_counter()
+            status = await caller.call(request)
+            found.latencies_ms.append((time.perf_counter() - began) * 1000)
+            if status == 200:
+                found.good += 1
+            else:
+                found.bad += 1
+                if status == 0:
+                    return
+                if caller.transport.is_closing():
+                    (caller,) = await _callers(task, 1)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(go(caller) for caller in callers))
+    found.seconds = time.perf_counter() - began
+    found.events = sum(caller.events for caller in callers)
+    return found
+
+
+async def open_loop(task: Task) -> Found:
+    """Calls start when they are due, whatever became of the earlier ones; latency counts from
+    when a call was due, so that a stall is seen by all that it held up."""
+    found, request = Found(), request_of(task)
+    idle: asyncio.Queue[Caller] = asyncio.Queue()
+    for caller in await _callers(task, task.connections):
+        idle.put_nowait(caller)
+    start = time.perf_counter() + 0.1
+
+    async def one(due: float) -> None:
+        caller = await idle.get()
+        status = await caller.call(request)
+        found.latencies_ms.append((time.perf_counter() - due) * 1000)
+        found.good += status == 200
+        found.bad += status != 200
+        idle.put_nowait(caller)
+
+    tasks = []
+    for number in range(task.calls):
+        due = start + number / task.rate
+        if due > time.perf_counter():
+            await asyncio.sleep(due - time.perf_counter())
+        tasks.append(asyncio.create_task(one(due)))
+    await asyncio.gather(*tasks)
+    found.seconds = time.perf_counter() - start
+    return found
+
+
+async def main(task: Task) -> Found:
+    return await (open_loop(task) if task.kind == "open" else closed(task))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(uvloop.run(main(Task(**json.load(sys.stdin)))))))

@@ -1,0 +1,230 @@
+"""Load that is meant to hurt, and what it does to others: many streams, bursts, a flooding owner, hours.
+
+``python bench/survive.py [--soak SECONDS] [scenario …]``; needs no nginx. Figures depend on the
+machine; ratios of one run are what to compare.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from run import (
+    HERE,
+    OTHER_CORES,
+    PYTHON,
+    SERVER_CORE,
+    Server,
+    add_upstream,
+    free_port,
+    make_owner,
+    percentile,
+    process,
+    start_router,
+    wait_for,
+)
+
+
+def client(
+    server: Server, key: str | None = None, nice: int = 0, **task: Any
+) -> subprocess.Popen[bytes]:
+    """Start a client; ``result`` reads what it found. ``nice`` as the system's command of that name:
+    a flood is not to take the core from the upstream and from the client that measures."""
+    asked = {
+        "host": "127.0.0.1",
+        "port": server.port,
+        "path": "/v1/chat/completions",
+        "key": key or server.key,
+        "model": "json-900",
+        **task,
+    }
+    started = subprocess.Popen(
+        [PYTHON, str(HERE / "load.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: (os.sched_setaffinity(0, OTHER_CORES), os.nice(nice)),
+    )
+    assert started.stdin is not None
+    started.stdin.write(json.dumps(asked).encode())
+    started.stdin.close()
+    return started
+
+
+def result(started: subprocess.Popen[bytes]) -> dict[str, Any]:
+    assert started.stdout is not None
+    found: dict[str, Any] = json.loads(started.stdout.read())
+    started.wait()
+    return found
+
+
+def streams(server: Server, count: int = 2000, seconds: int = 12) -> dict[str, Any]:
+    """So many streams at once, an event a second each; every one must end well."""
+    before = server.memory_mb()
+    running = client(
+        server,
+        kind="closed",
+        model=f"stream-{seconds}-1000",
+        stream=True,
+        calls=count,
+        connections=count,
+    )
+    time.sleep(seconds * 0.8)
+    memory = server.memory_mb()
+    found = result(running)
+    return {
+        "streams": count,
+        "ended well": found["good"],
+        "failed": found["bad"],
+        "memory MB": round(memory, 1),
+        "kB a stream": round((memory - before) * 1000 / count, 1),
+    }
+
+
+def bursts(server: Server, count: int = 1500) -> dict[str, Any]:
+    """So many calls within one second, three times; every one must be answered."""
+    good = bad = 0
+    slowest = []
+    for _ in range(3):
+        found = result(client(server, kind="open", rate=count, calls=count, connections=count))
+        good, bad = good + found["good"], bad + found["bad"]
+        slowest.append(found["seconds"])
+        time.sleep(1)
+    return {
+        "calls a burst": count,
+        "answered": good,
+        "failed": bad,
+        "seconds until the last answer": [round(one, 2) for one in slowest],
+    }
+
+
+def fairness(server: Server, quiet_key: str, seconds: int = 15) -> dict[str, Any]:
+    """A quiet owner's latency, alone and while another one floods with 300 connections."""
+    quiet: dict[str, Any] = {"kind": "open", "rate": 20, "calls": 20 * seconds, "connections": 20}
+    result(client(server, quiet_key, **{**quiet, "calls": 40}))
+    alone = result(client(server, quiet_key, **quiet))
+    alone["router_ms"] = _told_ms(server, quiet_key, quiet["calls"])
+    flood = client(server, nice=19, kind="closed", calls=10**9, connections=300)
+    time.sleep(5)
+    flooded = result(client(server, quiet_key, **quiet))
+    flooded["router_ms"] = _told_ms(server, quiet_key, quiet["calls"])
+    flood.kill()
+    flood.wait()
+    figures = {
+        name: [round(percentile(one["latencies_ms"], share), 1) for share in (0.5, 0.99)]
+        for name, one in (("alone", alone), ("flooded", flooded))
+    }
+    p99 = [percentile(one["router_ms"], 0.99) for one in (alone, flooded)]
+    return {
+        # The client shares its core with the flood and the upstream; the router has one alone.
+        "quiet owner by the client's clock, p50 and p99 in ms": figures,
+        "by the router's own, p99 in ms": p99,
+        "p99 ratio by the router's own": round(p99[1] / max(1, p99[0]), 2),
+        "calls of the quiet owner that failed": alone["bad"] + flooded["bad"],
+    }
+
+
+def _told_ms(server: Server, key: str, count: int) -> list[float]:
+    """How long the router says the newest calls took."""
+    import urllib.request
+
+    time.sleep(1)
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/api/v1/usage/records?limit={count}&outcome=completed",
+        headers={"authorization": f"Bearer {key}"},
+    )
+    with urllib.request.urlopen(asked) as reply:
+        return [row["total_ms"] for row in json.load(reply)["items"]]
+
+
+def soak(server: Server, seconds: int) -> dict[str, Any]:
+    """Calls, short streams and clients that leave, all the time; memory at the start and the end."""
+    until = time.time() + seconds
+    counts = {"good": 0, "bad": 0}
+
+    def again(**task: Any) -> None:
+        while time.time() < until:
+            found = result(client(server, **task))
+            for name in counts:
+                counts[name] += found[name]
+
+    def leave() -> None:
+        while time.time() < until:
+            running = client(
+                server, kind="closed", model="stream-50-100", stream=True, calls=50, connections=50
+            )
+            time.sleep(1.5)
+            running.kill()
+            running.wait()
+
+    work = [
+        threading.Thread(target=again, kwargs={"kind": "closed", "calls": 2000, "connections": 8}),
+        threading.Thread(
+            target=again,
+            kwargs={
+                "kind": "closed",
+                "model": "stream-20-10",
+                "stream": True,
+                "calls": 200,
+                "connections": 20,
+            },
+        ),
+        threading.Thread(target=leave),
+    ]
+    for one in work:
+        one.start()
+    samples = []
+    while time.time() < until:
+        time.sleep(max(1, seconds / 12))
+        samples.append(round(server.memory_mb(), 1))
+    for one in work:
+        one.join()
+    third = len(samples) // 3
+    return {
+        "seconds": seconds,
+        "calls": counts["good"],
+        "failed": counts["bad"],
+        "memory MB over time": samples,
+        "growth of the last third over the middle one": round(
+            sum(samples[-third:]) / sum(samples[third : 2 * third]), 3
+        ),
+    }
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("scenarios", nargs="*", default=["streams", "bursts", "fairness", "soak"])
+    asked.add_argument("--soak", type=int, default=60)
+    given = asked.parse_args()
+    with ExitStack() as stack:
+        upstream = free_port()
+        stack.enter_context(
+            process([PYTHON, str(HERE / "upstream.py"), str(upstream)], OTHER_CORES)
+        )
+        wait_for(upstream)
+        server, _ = start_router(stack, upstream)
+        work = {
+            "streams": lambda: streams(server),
+            "bursts": lambda: bursts(server),
+            "fairness": lambda: fairness(server, _second_owner(server, upstream)),
+            "soak": lambda: soak(server, given.soak),
+        }
+        print(f"router on core {SERVER_CORE}, client and upstream on {OTHER_CORES}")
+        for name in given.scenarios:
+            print(json.dumps({name: work[name]()}, indent=1, ensure_ascii=False), flush=True)
+
+
+def _second_owner(server: Server, upstream: int) -> str:
+    """Another owner with a key to the same upstream; returns its XAI API key."""
+    words = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
+    key = make_owner("quiet", words[words.index(b"--data-dir") + 1].decode())
+    add_upstream(server.port, key, upstream)
+    return key
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The upstream of the benchmarks: answers at once with a fixed reply, or streams events in time.
+
+``python bench/upstream.py PORT``. A model named ``json-N`` gets a JSON reply of about N bytes;
+``stream-N-MS`` a stream of N events, MS milliseconds apart (0: as fast as the other side reads).
+"""
+
+import asyncio
+import json
+import re
+import sys
+
+import httptools
+import uvloop
+
+EVENT = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1780000000,"model":"m",'
+    b'"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n' % (b"x" * 180)
+)
+LAST = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1780000000,"model":"m",'
+    b'"choices":[],"usage":{"prompt_tokens":20,"completion_tokens":100,"total_tokens":120}}\n\n'
+    b"data: [DONE]\n\n"
+)
+MODEL = re.compile(rb'"model":\s*"([^"]+)"')
+
+
+def json_reply(size: int) -> bytes:
+    """A chat completion of about so many bytes, with usage."""
+    document = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1780000000,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "x" * max(0, size - 300)},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 100, "total_tokens": 120},
+    }
+    body = json.dumps(document).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+class Connection(asyncio.Protocol):
+    """One connection; requests come one after the other."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.parser = httptools.HttpRequestParser(self)
+        self.body: list[bytes] = []
+        self.replies: dict[bytes, bytes] = {}
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def pause_writing(self) -> None:
+        self.may_write.clear()
+
+    def resume_writing(self) -> None:
+        self.may_write.set()
+
+    def on_message_begin(self) -> None:
+        self.body.clear()
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        found = MODEL.search(b"".join(self.body))
+        kind, *numbers = found.group(1).split(b"-") if found else (b"json", b"900")
+        if kind == b"stream":
+            task = asyncio.ensure_future(self.stream(int(numbers[0]), int(numbers[1]) / 1000))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return
+        name = numbers[0] if numbers else b"900"
+        if name not in self.replies:
+            self.replies[name] = json_reply(int(name))
+        self.transport.write(self.replies[name])
+
+    async def stream(self, count: int, pause: float) -> None:
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        loop = asyncio.get_running_loop()
+        chunk = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
+        due = loop.time()
+        for _ in range(count):
+            if pause:
+                due += pause
+                await asyncio.sleep(max(0, due - loop.time()))
+            await self.may_write.wait()
+            if self.transport.is_closing():
+                return
+            self.transport.write(chunk)
+            if not pause:
+                await asyncio.sleep(0)
+        self.transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(LAST), LAST))
+
+
+async def main(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(
+        Connection, "127.0.0.1", port, backlog=8192
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1])))

@@ -1,0 +1,165 @@
+"""The entrance: the one-time links, signing in and out, the recovery code, the theme."""
+
+from starlette.responses import RedirectResponse, Response
+
+from xairouter.console.origin import local_path
+from xairouter.console.snippets import filled
+from xairouter.console.visit import (
+    RAIL_COOKIE,
+    RAILS,
+    SECURITY_HEADERS,
+    THEME_COOKIE,
+    THEMES,
+    Visit,
+)
+from xairouter.errors import ManageError
+from xairouter.manage import invitations, links, owners, sessions
+from xairouter.manage.owners import Secrets
+
+
+def _impatient(visit: Visit, template: str, **values: object) -> Response | None:
+    """A refusal where an address has been wrong too often."""
+    seconds = visit.patience.wait(visit.address)
+    if not seconds:
+        return None
+    problem = visit.words("sign_in.wait", seconds=seconds)
+    page = visit.render(template, 429, problem=problem, can_sign_in=visit.can_sign_in, **values)
+    page.headers["retry-after"] = str(seconds)
+    return page
+
+
+async def show_setup(visit: Visit) -> Response:
+    """The form behind a one-time link; looking uses nothing up."""
+    link = await links.find_link(visit.desk.database, visit.request.path_params["token"])
+    return visit.render("gone.html", 404) if link is None else _setup_form(visit, link)
+
+
+async def use_setup(visit: Visit) -> Response:
+    """Use the link up: an owner comes into being, and its secrets are shown, once."""
+    token = visit.request.path_params["token"]
+    link = await links.find_link(visit.desk.database, token)
+    if link is None:
+        return visit.render("gone.html", 404)
+    fields = await visit.form()
+    name = link.name or fields.get("name", "")
+    email = fields.get("email") or None
+    try:
+        witness = visit.desk.room.witness
+        made = await links.redeem(visit.desk.database, witness, token, name, email)
+    except ManageError as error:
+        if error.code == "not_found":
+            return visit.render("gone.html", 404)
+        return _setup_form(visit, link, error.detail, name)
+    return await _welcome(visit, made)
+
+
+async def _welcome(visit: Visit, made: Secrets) -> Response:
+    """The page that shows fresh secrets once, to whoever is to keep them, signed in with them."""
+    page = visit.render(
+        "welcome.html",
+        201,
+        made=made,
+        snippets=filled(visit.url, made.api_key),
+        can_sign_in=visit.can_sign_in,
+    )
+    if visit.can_sign_in:
+        await visit.sign_in(page, made.api_key)
+    return page
+
+
+def _setup_form(visit: Visit, link: links.Link, problem: str = "", name: str = "") -> Response:
+    status = 422 if problem else 200
+    return visit.render("setup.html", status, link=link, problem=problem, name=name)
+
+
+async def show_invitation(visit: Visit) -> Response:
+    """What an invitation is for; looking uses nothing up."""
+    account = await invitations.find_invitation(visit.desk, visit.request.path_params["token"])
+    if account is None:
+        return visit.render("gone.html", 404)
+    return visit.render("invitation.html", account=account)
+
+
+async def use_invitation(visit: Visit) -> Response:
+    """Use an invitation up: its account's new key is shown, once."""
+    try:
+        token = visit.request.path_params["token"]
+        made = await invitations.accept(visit.desk, token, visit.address)
+    except ManageError:
+        return visit.render("gone.html", 404)
+    return await _welcome(visit, made)
+
+
+async def show_sign_in(visit: Visit) -> Response:
+    return visit.render(
+        "sign_in.html", problem="", can_sign_in=visit.can_sign_in, to=visit.query.get("to", "")
+    )
+
+
+async def sign_in(visit: Visit) -> Response:
+    """Open a session with an XAI API key; what is wrong with a key is not told apart."""
+    fields = await visit.form()
+    to = fields.get("to", "")
+    tired = _impatient(visit, "sign_in.html", to=to)
+    if tired is not None:
+        return tired
+    moved = visit.see(local_path(to))
+    if visit.can_sign_in and await visit.sign_in(moved, fields.get("key", "")):
+        return moved
+    visit.patience.failed(visit.address)
+    return visit.render(
+        "sign_in.html",
+        401,
+        problem=visit.words("sign_in.wrong"),
+        can_sign_in=visit.can_sign_in,
+        to=to,
+    )
+
+
+async def show_recovery(visit: Visit) -> Response:
+    return visit.render("recover.html", problem="", can_sign_in=visit.can_sign_in)
+
+
+async def recover(visit: Visit) -> Response:
+    """A new key and a new recovery code against the code, which is used up."""
+    tired = _impatient(visit, "recover.html")
+    if tired is not None:
+        return tired
+    try:
+        code = (await visit.form()).get("code", "")
+        made = await owners.recover(visit.desk, code, visit.address)
+    except ManageError:
+        visit.patience.failed(visit.address)
+        return visit.render(
+            "recover.html",
+            401,
+            problem=visit.words("recover.wrong"),
+            can_sign_in=visit.can_sign_in,
+        )
+    return await _welcome(visit, made)
+
+
+async def sign_out(visit: Visit) -> Response:
+    """End this session, or with ``everywhere`` all that the same key opened."""
+    everywhere = "everywhere" in await visit.form()
+    _, token = visit.who
+    await visit.do(
+        lambda actor: sessions.close_session(visit.desk, actor, token, everywhere=everywhere)
+    )
+    moved = RedirectResponse("/console/sign-in", 303, headers=SECURITY_HEADERS)
+    visit.forget_cookie(moved)
+    return moved
+
+
+async def choose_theme(visit: Visit) -> Response:
+    """Remember in this browser how the frame looks: its theme, and its rail with words or icons."""
+    fields = await visit.form()
+    moved = visit.see(local_path(fields.get("back", "")))
+    for field, cookie, known in (
+        ("theme", THEME_COOKIE, THEMES),
+        ("rail", RAIL_COOKIE, RAILS),
+    ):
+        if field in fields:
+            value = fields[field] if fields[field] in known else known[0]
+            visit.set_cookie(moved, cookie, value, path="/console/", days=365)
+    return moved

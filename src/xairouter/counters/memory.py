@@ -1,0 +1,204 @@
+"""Counters in this process's memory. All methods belong to the event loop's thread.
+
+A counter begins when it is first asked for, with what the records say. While those are read, calls
+may end: what ends meanwhile is counted here and left out there, so nothing counts twice or never.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from xairouter.clock import now_ms
+from xairouter.counters.interface import (
+    Counted,
+    Crossed,
+    Exceeded,
+    Held,
+    History,
+    Left,
+    Tally,
+    first_of,
+    tightest,
+)
+from xairouter.policy.limits import Demand, Key
+from xairouter.policy.windows import (
+    MONEY,
+    REQUESTS,
+    RUNNING,
+    TOKENS,
+    WINDOWS,
+    Usage,
+    period_of,
+    seconds_until,
+)
+
+MOST_TOLD = 100_000
+
+
+@dataclass(slots=True)
+class _Counter:
+    usage: Usage
+    zone: ZoneInfo
+    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: set[str] = field(default_factory=set)
+    running: dict[str, int] = field(default_factory=dict)
+
+
+class MemoryCounters:
+    """Counters of one process."""
+
+    state = "memory"
+
+    def __init__(self, history: History, clock: Callable[[], int] = now_ms) -> None:
+        self._history = history
+        self._clock = clock
+        self._counters: dict[str, dict[Key, _Counter]] = {}
+        self._running: dict[str, Held] = {}
+        self._crossed: dict[tuple[str, Key, int], Crossed] = {}
+        self._told: set[tuple[str, Key, int]] = set()
+
+    async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
+        counters = [await self._counter(call.owner_id, demand, call.zone) for demand in demands]
+        now = self._clock()
+        refused: list[Demand] = []
+        wakes: int | None = now
+        for demand, counter in zip(demands, counters, strict=True):
+            if counter.usage.used(now) + demand.amount <= demand.limit:
+                continue
+            refused.append(demand)
+            at = counter.usage.frees_at(demand.amount, demand.limit, now)
+            wakes = None if at is None or wakes is None else max(wakes, at)
+        if refused:
+            return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
+        for demand, counter in zip(demands, counters, strict=True):
+            counter.usage.add(call.at_ms, demand.amount, now)
+            if demand.unit == RUNNING:
+                counter.running[call.call_id] = demand.amount
+        left = [
+            (demand.unit, _left(demand, counter, now))
+            for demand, counter in zip(demands, counters, strict=True)
+            if demand.unit in (REQUESTS, TOKENS)
+        ]
+        held = Held(
+            call,
+            tuple(demands),
+            tightest(one for unit, one in left if unit == REQUESTS),
+            tightest(one for unit, one in left if unit == TOKENS),
+        )
+        self._running[call.call_id] = held
+        return held
+
+    def settle(self, held: Held, used: Tally) -> None:
+        if self._running.pop(held.call.call_id, None) is None:
+            return
+        call, now = held.call, self._clock()
+        reserved = {demand.key: demand.amount for demand in held.demands}
+        for key, counter in self._counters.get(call.owner_id, {}).items():
+            if not call.concerns(key):
+                continue
+            unit = counter.usage.window.unit
+            if unit == RUNNING:
+                amount = -counter.running.pop(call.call_id, 0)
+            else:
+                amount = _amount(unit, used) - reserved.get(key, 0)
+            if amount:
+                counter.usage.add(call.at_ms, amount, now)
+            if not counter.is_ready.is_set():
+                counter.ended.add(call.call_id)
+        self._look_at_thresholds(held, now)
+
+    def _look_at_thresholds(self, held: Held, now: int) -> None:
+        """Note which budgets of a call stand at or above their soft threshold."""
+        owner_id, zone = held.call.owner_id, held.call.zone
+        for demand in held.demands:
+            if demand.notify_at is None:
+                continue
+            key = demand.key
+            counter = self._counters.get(owner_id, {}).get(key)
+            if counter is None or counter.usage.used(now) < demand.limit * demand.notify_at:
+                continue
+            start, _ = period_of(WINDOWS[demand.name].kind, now, zone)
+            place = (owner_id, key, start)
+            if place not in self._told:
+                self._told.add(place)
+                self._crossed[place] = Crossed(owner_id, demand, start)
+
+    def take_crossed(self) -> list[Crossed]:
+        taken = list(self._crossed.values())
+        self._crossed.clear()
+        if len(self._told) > MOST_TOLD:
+            self._told.clear()
+        return taken
+
+    def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
+        """What a dead process held in its memory went with it; counters begin with the records."""
+
+    async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
+        counters = [await self._counter(owner_id, demand, zone) for demand in demands]
+        now = self._clock()
+        return [counter.usage.used(now) for counter in counters]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Memory needs no work in the background."""
+
+    async def close(self) -> None:
+        """Memory goes with the process."""
+
+    def forget(self, owner_id: str) -> None:
+        self._counters.pop(owner_id, None)
+
+    async def _counter(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter:
+        """The counter of a demand, with its past; read once, by whoever comes first."""
+        key = demand.key
+        of_owner = self._counters.setdefault(owner_id, {})
+        found = of_owner.get(key)
+        if found is not None and found.zone == zone:
+            if not found.is_ready.is_set():
+                await found.is_ready.wait()
+                return await self._counter(owner_id, demand, zone)
+            return found
+        window = WINDOWS[demand.name]
+        made = of_owner[key] = _Counter(Usage(window, zone), zone)
+        is_whole = False
+        try:
+            await self._fill(owner_id, key, made)
+            is_whole = True
+        finally:
+            # Whoever waits looks again; what could not be read is begun anew.
+            if not is_whole and of_owner.get(key) is made:
+                del of_owner[key]
+            made.is_ready.set()
+        return made
+
+    async def _fill(self, owner_id: str, key: Key, counter: _Counter) -> None:
+        window = counter.usage.window
+        now = self._clock()
+        # Calls under way keep what they reserved here, if they did; each counts as running.
+        for held in self._running.values():
+            if window.unit == RUNNING and held.call.concerns(key):
+                counter.usage.add(held.call.at_ms, 1, now)
+                counter.running[held.call.call_id] = 1
+            for demand in held.demands:
+                if demand.key == key and window.unit != RUNNING:
+                    counter.usage.add(held.call.at_ms, demand.amount, now)
+        if window.unit == RUNNING:
+            return
+        while True:
+            known = frozenset(counter.ended)
+            past = await self._history(owner_id, key, window, now, counter.zone, known)
+            # A call that ended while the records were read may be in them already.
+            if known == frozenset(counter.ended):
+                break
+        now = self._clock()
+        for at_ms, amount in past.amounts:
+            counter.usage.add(at_ms, amount, now)
+
+
+def _amount(unit: str, used: Tally) -> int:
+    return {REQUESTS: used.requests, TOKENS: used.tokens, MONEY: used.nano, RUNNING: 0}[unit]
+
+
+def _left(demand: Demand, counter: _Counter, now: int) -> Left:
+    remaining = max(0, demand.limit - counter.usage.used(now))
+    return Left(demand.limit, remaining, seconds_until(counter.usage.whole_at(now), now))

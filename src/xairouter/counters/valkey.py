@@ -1,0 +1,322 @@
+"""Counters in Valkey or Redis, shared by all instances: one script, one round trip a reservation.
+
+A reservation is leased: renewed every five seconds while its call runs, given back fifteen seconds
+after its instance died. Settling never waits: it is queued, sent in the background, and repeated
+until it is taken; the server counts a call once.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from xairouter.clock import now_ms
+from xairouter.counters import scripts
+from xairouter.counters.interface import (
+    Counted,
+    Crossed,
+    Exceeded,
+    Held,
+    History,
+    Left,
+    Tally,
+    first_of,
+    tightest,
+)
+from xairouter.errors import StorageError
+from xairouter.policy.limits import Demand, Key
+from xairouter.policy.windows import (
+    EVER,
+    MONEY,
+    NOW,
+    REQUESTS,
+    RUNNING,
+    SLIDING,
+    TOKENS,
+    WINDOWS,
+    Window,
+    period_of,
+    seconds_until,
+)
+from xairouter.storage.valkey import answered, valkey_client
+
+LEASE_MS = 15_000
+RENEW_SECONDS = 5.0
+KEEP_MS = 2 * 86_400_000
+SETTLE_SECONDS = 0.5
+TRIES = 200
+WAIT_SECONDS = 0.05
+_KINDS = {SLIDING: "s", "day": "p", "month": "p", EVER: "e", NOW: "n"}
+_RESERVES, _LOOKS, _ADOPTS = 0, 1, 2
+_AWAY = "The counters cannot be read now"
+_UNITS = {REQUESTS: "R", TOKENS: "T", MONEY: "M", RUNNING: "N"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    owner_id: str
+    call_id: str
+    used: Tally
+    further: tuple[str, ...] = ()
+
+
+class ValkeyCounters:
+    """One connection pool; ``run`` sends settlements and renews leases until told to stop.
+
+    ``clock`` is for tests; without it time is the server's.
+    """
+
+    def __init__(
+        self, url: str, history: History, clock: Any = None, *, lease_ms: int = LEASE_MS
+    ) -> None:
+        self._client = valkey_client(url)
+        self._history = history
+        self._clock = clock
+        self._lease_ms = lease_ms
+        self._scripts = {
+            name: self._client.register_script(getattr(scripts, name))
+            for name in ("RESERVE", "SETTLE", "BEGIN", "FILL", "RENEW")
+        }
+        self._known: dict[str, dict[str, Key]] = {}
+        self._running: dict[str, Held] = {}
+        self._queue: list[_Settled] = []
+        self._wakes = asyncio.Event()
+        self._sends = asyncio.Lock()
+        self._crossed: dict[tuple[str, str, int], Crossed] = {}
+
+    async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
+        await self._send_settled()
+        answer = await self._ask(call, demands, _RESERVES)
+        now = int(answer[1])
+        if answer[0] == b"no":
+            shown = answer[3]
+            refused = [d for d, one in zip(demands, shown, strict=True) if not one[0]]
+            wakes = int(answer[2])
+            return Exceeded(first_of(refused), None if wakes < 0 else seconds_until(wakes, now))
+        left = [
+            (demand.unit, _left(demand, shown, now))
+            for demand, shown in zip(demands, answer[2], strict=True)
+            if demand.unit in (REQUESTS, TOKENS)
+        ]
+        held = Held(
+            call,
+            tuple(demands),
+            tightest(one for unit, one in left if unit == REQUESTS),
+            tightest(one for unit, one in left if unit == TOKENS),
+        )
+        self._running[call.call_id] = held
+        self._look_at_thresholds(held, answer[2], now)
+        return held
+
+    async def adopt(self, held: Held) -> None:
+        """Count a call that was admitted elsewhere and is under way, whatever its limits say."""
+        await self._ask(held.call, held.demands, _ADOPTS)
+        self._running[held.call.call_id] = held
+
+    def settle(self, held: Held, used: Tally) -> None:
+        call = held.call
+        if self._running.pop(call.call_id, None) is None:
+            return
+        further = tuple(self._further(held))
+        self._queue.append(_Settled(call.owner_id, call.call_id, used, further))
+        self._wakes.set()
+
+    def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
+        self._queue.append(_Settled(owner_id, call_id, used))
+        self._wakes.set()
+
+    async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
+        if not demands:
+            return []
+        await self._send_settled()
+        call = Counted("", owner_id, (), None, 0, zone)
+        answer = await self._ask(call, demands, _LOOKS)
+        return [int(one[1]) for one in answer[2]]
+
+    def take_crossed(self) -> list[Crossed]:
+        taken = list(self._crossed.values())
+        self._crossed.clear()
+        return taken
+
+    def forget(self, owner_id: str) -> None:
+        """An owner's tree changed: its counters begin anew with what the records say."""
+        names = list(self._known.pop(owner_id, {}))
+        if names:
+            task = asyncio.get_running_loop().create_task(self._drop(owner_id, names))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send settlements as they come and renew leases every five seconds."""
+        loop = asyncio.get_running_loop()
+        renew_at = loop.time() + RENEW_SECONDS
+        while not stop.is_set():
+            # A settlement wakes it at once; the order to stop within half a second.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wakes.wait(), SETTLE_SECONDS)
+            self._wakes.clear()
+            try:
+                await self._send_settled()
+                if loop.time() >= renew_at:
+                    renew_at = loop.time() + RENEW_SECONDS
+                    await self._renew()
+            except StorageError:
+                # What waits stays in the queue; ``SharedCounters`` tells of it.
+                await asyncio.sleep(SETTLE_SECONDS)
+
+    async def is_there(self) -> bool:
+        """Whether the server answers."""
+        try:
+            await answered(self._client.ping(), _AWAY)
+        except StorageError:
+            return False
+        return True
+
+    async def begin_anew(self, owner_id: str) -> None:
+        """Have an owner's counters read from the records again, by whoever asks next."""
+        await self._drop(owner_id, list(self._known.get(owner_id, {})))
+
+    async def close(self) -> None:
+        with contextlib.suppress(StorageError):
+            await self._send_settled()
+        await self._client.aclose()
+
+    async def _ask(self, call: Counted, demands: Sequence[Demand], purpose: int) -> Any:
+        """Run the reservation, beginning counters that are not there yet."""
+        now = self._clock() if self._clock else now_ms()
+        for _ in range(TRIES):
+            arguments: list[Any] = [
+                now if self._clock else 0,
+                call.call_id,
+                self._lease_ms,
+                KEEP_MS,
+                purpose,
+            ]
+            for demand in demands:
+                arguments += self._demand(call.owner_id, demand, now, call.zone)
+            answer = await self._run("RESERVE", call.owner_id, arguments)
+            if answer[0] == b"time":
+                # The clocks of this machine and the server stand on two sides of a midnight.
+                now = int(answer[1])
+            elif answer[0] == b"need":
+                for place in answer[1:]:
+                    await self._begin(call.owner_id, demands[int(place)], now, call.zone)
+            else:
+                return answer
+        raise StorageError("The counters cannot be read now.")
+
+    def _demand(self, owner_id: str, demand: Demand, now: int, zone: ZoneInfo) -> list[Any]:
+        window = WINDOWS[demand.name]
+        name = _name(demand, zone)
+        self._known.setdefault(owner_id, {})[name] = demand.key
+        start, end = _period(window, now, zone)
+        return [
+            name,
+            _KINDS[window.kind],
+            _UNITS[window.unit],
+            window.bucket_ms,
+            demand.limit,
+            demand.amount,
+            start,
+            end,
+        ]
+
+    async def _begin(self, owner_id: str, demand: Demand, now: int, zone: ZoneInfo) -> None:
+        """Fill a counter with what the records say, leaving out what ends meanwhile."""
+        window, name = WINDOWS[demand.name], _name(demand, zone)
+        kind = _KINDS[window.kind]
+        start, _ = _period(window, now, zone)
+        state = await self._run("BEGIN", owner_id, [name, kind, start])
+        if state != 1:
+            if state == 2:  # Somebody else reads the past.
+                await asyncio.sleep(WAIT_SECONDS)
+            return
+        ended: frozenset[str] = frozenset()
+        for _ in range(TRIES):
+            await self._send_settled()
+            past = await self._history(owner_id, demand.key, window, now, zone, ended)
+            parts: list[Any] = []
+            for at_ms, amount in past.amounts:
+                parts += [at_ms // window.bucket_ms if kind == "s" else 0, amount]
+            # What ended meanwhile may be in the records: it must be known there before.
+            await self._send_settled()
+            answer = await self._run("FILL", owner_id, [name, kind, len(ended), *parts])
+            if not answer:
+                return
+            ended = frozenset(one.decode() for one in answer)
+
+    async def _send_settled(self) -> None:
+        """Send what has ended, in order; what is not taken stays for the next time."""
+        if not self._queue:
+            return
+        # One at a time: what two send at once would be sent twice.
+        async with self._sends:
+            while self._queue:
+                one = self._queue[0]
+                used = one.used
+                arguments = [one.call_id, used.requests, used.tokens, used.nano, *one.further]
+                await self._run("SETTLE", one.owner_id, arguments)
+                self._queue.pop(0)
+
+    async def _renew(self) -> None:
+        by_owner: dict[str, list[str]] = {}
+        for call_id, held in self._running.items():
+            by_owner.setdefault(held.call.owner_id, []).append(call_id)
+        now = self._clock() if self._clock else 0
+        for owner_id, calls in by_owner.items():
+            await self._run("RENEW", owner_id, [now, self._lease_ms, *calls])
+
+    async def _drop(self, owner_id: str, names: Sequence[str]) -> None:
+        keys = [f"{_tag(owner_id)}:c:{name}" for name in names if not name.endswith("|concurrency")]
+        if keys:
+            await answered(self._client.delete(*keys), _AWAY)
+
+    def _further(self, held: Held) -> list[str]:
+        """Counters that the call concerns and that it reserved nothing of: they began later."""
+        call = held.call
+        found: list[str] = []
+        for name, key in self._known.get(call.owner_id, {}).items():
+            window = WINDOWS[key[2]]
+            if window.unit == RUNNING or not call.concerns(key):
+                continue
+            start, _ = _period(window, call.at_ms, call.zone)
+            bucket = call.at_ms // window.bucket_ms if window.kind == SLIDING else start
+            found += [name, _KINDS[window.kind], _UNITS[window.unit], str(bucket)]
+        return found
+
+    def _look_at_thresholds(self, held: Held, shown: Any, now: int) -> None:
+        for demand, one in zip(held.demands, shown, strict=True):
+            if demand.notify_at is None:
+                continue
+            if int(one[1]) + demand.amount >= demand.limit * demand.notify_at:
+                start, _ = period_of(WINDOWS[demand.name].kind, now, held.call.zone)
+                place = (held.call.owner_id, f"{demand.account_id}|{demand.name}", start)
+                self._crossed[place] = Crossed(held.call.owner_id, demand, start)
+
+    async def _run(self, name: str, owner_id: str, arguments: Sequence[Any]) -> Any:
+        return await answered(self._scripts[name](keys=[_tag(owner_id)], args=arguments), _AWAY)
+
+
+def _tag(owner_id: str) -> str:
+    return f"{{xr:{owner_id}}}"
+
+
+def _name(demand: Demand, zone: ZoneInfo) -> str:
+    """A counter's name; a calendar's counters belong to its zone."""
+    window = WINDOWS[demand.name]
+    calendar = f"|{zone.key}" if _KINDS[window.kind] == "p" else ""
+    return f"{demand.account_id}|{demand.pattern}{calendar}|{demand.name}"
+
+
+def _period(window: Window, at_ms: int, zone: ZoneInfo) -> tuple[int, int]:
+    if _KINDS[window.kind] != "p":
+        return 0, 0
+    start, end = period_of(window.kind, at_ms, zone)
+    return start, end or 0
+
+
+def _left(demand: Demand, shown: Any, now: int) -> Left:
+    """From the script's (fits, used before, instant at which the limit is whole again)."""
+    remaining = max(0, demand.limit - int(shown[1]) - demand.amount)
+    return Left(demand.limit, remaining, seconds_until(int(shown[2]), now))

@@ -1,0 +1,1 @@
+"""Set-ups of other gateways, read and brought in."""

@@ -1,0 +1,143 @@
+"""Windows of limits and budgets, and what is used of them; arithmetic on values and given times.
+
+A sliding window is 60 buckets long (of a second for a minute, of a minute for an hour), and a
+bucket counts until it has wholly left: it never admits more than its limit within its length, and
+frees at most one bucket late. Days and months are those of the owner's calendar.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from zoneinfo import ZoneInfo
+
+BUCKETS = 60
+REQUESTS, TOKENS, RUNNING, MONEY = "requests", "tokens", "running", "money"
+SLIDING, DAY, MONTH, EVER, NOW = "sliding", "day", "month", "ever", "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One kind of limit: what is counted, over which time; ``bucket_ms`` of a sliding one."""
+
+    name: str
+    unit: str
+    kind: str
+    bucket_ms: int = 0
+
+
+WINDOWS: Mapping[str, Window] = {
+    window.name: window
+    for window in (
+        Window("concurrency", RUNNING, NOW),
+        Window("rpm", REQUESTS, SLIDING, 1000),
+        Window("rph", REQUESTS, SLIDING, 60_000),
+        Window("rpd", REQUESTS, DAY),
+        Window("tpm", TOKENS, SLIDING, 1000),
+        Window("tph", TOKENS, SLIDING, 60_000),
+        Window("tpd", TOKENS, DAY),
+        Window("day", MONEY, DAY),
+        Window("month", MONEY, MONTH),
+        Window("total", MONEY, EVER),
+    )
+}
+"""By name, in the order in which a refusal names the first that is used up."""
+
+
+def period_of(kind: str, at_ms: int, zone: ZoneInfo) -> tuple[int, int | None]:
+    """(start, end) in milliseconds of the calendar day or month in which an instant lies; the end
+    is the next one's start. ``ever`` starts at 0 and has no end."""
+    if kind == EVER:
+        return 0, None
+    local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if kind == DAY:
+        return _ms(day), _ms(day + timedelta(days=1))
+    first = day.replace(day=1)
+    return _ms(first), _ms((first + timedelta(days=32)).replace(day=1))
+
+
+def _ms(local: datetime) -> int:
+    return int(local.timestamp() * 1000)
+
+
+class Usage:
+    """What is used of one window. ``at_ms`` is when a call began, which names its bucket."""
+
+    __slots__ = ("_amounts", "_period", "_zone", "window")
+
+    def __init__(self, window: Window, zone: ZoneInfo) -> None:
+        self.window = window
+        self._zone = zone
+        self._amounts: dict[int, int] = {}
+        self._period: tuple[int, int | None] = (0, 0)
+
+    def used(self, now_ms: int) -> int:
+        """What counts now."""
+        self._forget(now_ms)
+        return sum(self._amounts.values())
+
+    def add(self, at_ms: int, amount: int, now_ms: int) -> None:
+        """Count more, or less, of a call that began at ``at_ms``; what has left is left alone."""
+        self._forget(now_ms)
+        bucket = self._bucket(at_ms)
+        if bucket is None:
+            return
+        left = self._amounts.get(bucket, 0) + amount
+        if left:
+            self._amounts[bucket] = left
+        else:
+            self._amounts.pop(bucket, None)
+
+    def frees_at(self, amount: int, limit: int, now_ms: int) -> int | None:
+        """The first instant at which ``amount`` more would fit under the limit, None if never."""
+        over = self.used(now_ms) + amount - limit
+        if over <= 0:
+            return now_ms
+        if amount > limit or self.window.kind == EVER:
+            return None
+        if self.window.kind == NOW:
+            return now_ms + 1000
+        if self.window.kind != SLIDING:
+            return self._period[1]
+        for bucket in sorted(self._amounts):
+            over -= self._amounts[bucket]
+            if over <= 0:
+                return self._leaves_at(bucket)
+        return None
+
+    def whole_at(self, now_ms: int) -> int:
+        """The instant at which nothing that counts now counts any more."""
+        self._forget(now_ms)
+        if self.window.kind == SLIDING:
+            return self._leaves_at(max(self._amounts)) if self._amounts else now_ms
+        return self._period[1] or now_ms
+
+    def _leaves_at(self, bucket: int) -> int:
+        return (bucket + BUCKETS + 1) * self.window.bucket_ms
+
+    def _bucket(self, at_ms: int) -> int | None:
+        if self.window.kind == SLIDING:
+            return at_ms // self.window.bucket_ms
+        start, end = self._period
+        if self.window.kind in (DAY, MONTH) and not start <= at_ms < (end or 0):
+            return None
+        return 0
+
+    def _forget(self, now_ms: int) -> None:
+        """Drop what has left the window."""
+        if self.window.kind == SLIDING:
+            oldest = now_ms // self.window.bucket_ms - BUCKETS
+            if self._amounts and min(self._amounts) < oldest:
+                self._amounts = {b: a for b, a in self._amounts.items() if b >= oldest}
+        elif self.window.kind in (DAY, MONTH):
+            start, end = self._period
+            if not start <= now_ms < (end or 0):
+                self._period = period_of(self.window.kind, now_ms, self._zone)
+                if self._period[0] != start:
+                    self._amounts.clear()
+
+
+def seconds_until(at_ms: int, now_ms: int) -> int:
+    """Whole seconds, at least one."""
+    return max(1, ceil((at_ms - now_ms) / 1000))

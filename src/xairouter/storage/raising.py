@@ -1,0 +1,129 @@
+"""Raising the roll-ups by freshly inserted records, in the transaction that inserts them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xairouter.domain.records import INTERRUPTED, REFUSED, UPSTREAM_ERROR
+from xairouter.storage.rollups import (
+    ALL,
+    COLUMNS,
+    DAY,
+    DAY_MS,
+    HOUR,
+    HOUR_MS,
+    MONTH,
+    MOST,
+    SUMS,
+    add,
+    month_of,
+)
+from xairouter.storage.tables import usage_hours, usage_sums
+
+_COUNTED = ("calls", "errors", "refused", "unpriced")
+
+
+async def raise_sums(connection: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add freshly inserted records to both tables, in the transaction that inserted them."""
+    hours: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(SUMS, 0))
+    last: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in rows:
+        at = row["started_at_ms"]
+        words = (row[name] or "" for name in ("provider_key_id", "provider"))
+        model = row["model_used"] or row["model_asked"] or ""
+        combination = (row["account_id"], row["key_id"], *words, model, row["label"] or "")
+        place = (row["owner_id"], at // HOUR_MS * HOUR_MS, *combination)
+        add(hours[place], _added(row))
+        last[place] = max(last[place], at)
+    names = ("owner_id", "hour_ms", *COLUMNS.values())
+    await _raise(
+        connection,
+        usage_hours,
+        names,
+        [dict(zip(names, place, strict=True)) | sums for place, sums in sorted(hours.items())],
+    )
+    names = ("owner_id", "grain", "dimension", "start_ms", "value")
+    await _raise(
+        connection,
+        usage_sums,
+        names,
+        [
+            dict(zip(names, place, strict=True)) | sums
+            for place, sums in sorted(_by_dimension(hours, last).items())
+        ],
+    )
+
+
+def _by_dimension(
+    hours: Mapping[tuple[Any, ...], Mapping[str, int]], last: Mapping[tuple[Any, ...], int]
+) -> dict[tuple[Any, ...], dict[str, int]]:
+    """Sums by the hour and combination as sums by day and month, each dimension alone."""
+    found: dict[tuple[Any, ...], dict[str, int]] = {}
+    for place, sums in hours.items():
+        owner_id, hour_ms, *combination = place
+        values = {ALL: "", **dict(zip(COLUMNS, combination, strict=True))}
+        day_ms, month_ms = hour_ms // DAY_MS * DAY_MS, month_of(hour_ms)
+        places = [(owner_id, DAY, HOUR, day_ms, str(hour_ms // HOUR_MS))]
+        for dimension, value in values.items():
+            places.append((owner_id, DAY, dimension, day_ms, value))
+            places.append((owner_id, MONTH, dimension, month_ms, value))
+        for at in places:
+            if at not in found:
+                found[at] = {**sums, "last_ms": last[place]}
+            else:
+                add(found[at], sums)
+                found[at]["last_ms"] = max(found[at]["last_ms"], last[place])
+    return found
+
+
+def _added(row: Mapping[str, Any]) -> dict[str, int]:
+    """What one record adds to each sum."""
+    outcome = row["outcome"]
+    return {
+        "calls": 1,
+        "errors": int(outcome in (UPSTREAM_ERROR, INTERRUPTED)),
+        "refused": int(outcome == REFUSED),
+        "unpriced": int(row["cost_nano"] is None and row["usage_source"] == "reported"),
+        **{name: row[name] or 0 for name in SUMS if name not in _COUNTED},
+    }
+
+
+async def _raise(
+    connection: AsyncConnection,
+    table: sa.Table,
+    place: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Insert sums, or add them to those at the same place: many rows in one go, straight to the
+    driver, as ``insert_rows`` does."""
+    if not rows:
+        return
+    statement, names = _statement(table, place, connection.dialect)
+    values = [tuple(row[name] for name in names) for row in rows]
+    await connection.exec_driver_sql(statement, values)
+
+
+@cache
+def _statement(
+    table: sa.Table, place: tuple[str, ...], dialect: sa.Dialect
+) -> tuple[str, tuple[str, ...]]:
+    """The statement in the driver's own words, and the order of its values."""
+    insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
+    raised: dict[str, Any] = {name: _sum(table.c[name], insert.excluded[name]) for name in SUMS}
+    if "last_ms" in table.c:
+        newer = insert.excluded.last_ms > table.c.last_ms
+        raised["last_ms"] = sa.case((newer, insert.excluded.last_ms), else_=table.c.last_ms)
+    whole = insert.on_conflict_do_update(index_elements=list(place), set_=raised)
+    compiled = whole.compile(dialect=dialect, column_keys=list(table.c.keys()))
+    return str(compiled), tuple(compiled.positiontup or ())
+
+
+def _sum(one: sa.ColumnElement[int], other: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """Their sum, at most ``MOST``; both are zero or more."""
+    most = sa.literal_column(str(MOST), sa.BigInteger)
+    return sa.case((one > most - other, most), else_=one + other)

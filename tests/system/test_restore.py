@@ -1,0 +1,86 @@
+"""A copy of the database, restored into an empty installation: docs/how-to/back-up-and-restore.md."""
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.rig import start_rig
+from tests.system.process import run_command
+
+
+def _back_up(database: Path, copy: Path) -> None:
+    """What sqlite3's ``.backup`` does, beside the running router."""
+    with (
+        contextlib.closing(sqlite3.connect(database)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+
+
+@pytest.mark.parametrize("with_witness", [True, False])
+async def test_a_copy_opens_with_the_keys_that_were_valid_when_it_was_made(
+    tmp_path: Path, with_witness: bool
+):
+    old, new = tmp_path / "old", tmp_path / "new"
+    rig = await start_rig(old)
+    rig.is_beside = True
+    try:
+        await rig.add_provider_key()
+        team = (await rig.ask("POST", "/api/v1/accounts", {"name": "team"})).json()
+        assert (await rig.chat(key=team["api_key"])).status == 200
+        await rig.records(expect=1)
+        new.mkdir(mode=0o700)
+        _back_up(old / "xairouter.db", new / "xairouter.db")
+        if with_witness:
+            shutil.copy(old / "vault-witness", new / "vault-witness")
+    finally:
+        await rig.stop()
+    restored = await start_rig(new, beside=rig)
+    restored.is_beside = False
+    try:
+        assert (await restored.chat(key=team["api_key"])).status == 200
+        assert (await restored.chat()).status == 200
+        assert len(await restored.records()) == 3
+    finally:
+        await restored.stop()
+    done = await asyncio.to_thread(run_command, "audit", "verify", data_dir=new)
+    assert done.returncode == 0, done.stdout
+    assert "whole" in done.stdout
+
+
+async def test_a_copy_from_before_a_take_over_is_refused_while_the_witness_is_newer(
+    tmp_path: Path,
+):
+    data_dir = tmp_path / "data"
+    rig = await start_rig(data_dir)
+    rig.is_beside = True
+    try:
+        await rig.add_provider_key()
+        _back_up(data_dir / "xairouter.db", tmp_path / "copy.db")
+        assert (await rig.ask("POST", "/api/v1/me/take-over")).status == 201
+    finally:
+        await rig.stop()
+    for path in data_dir.glob("xairouter.db*"):
+        path.unlink()
+    shutil.copy(tmp_path / "copy.db", data_dir / "xairouter.db")
+    restored = await start_rig(data_dir, beside=rig)
+    restored.is_beside = False
+    try:
+        assert (await restored.chat()).code == "invalid_api_key"
+        witness = data_dir / "vault-witness"
+        lines = witness.read_text().splitlines(keepends=True)
+        assert all(line.startswith(rig.owner_id) for line in lines)
+    finally:
+        await restored.stop()
+    (data_dir / "vault-witness").unlink()
+    again = await start_rig(data_dir, beside=rig)
+    try:
+        await again.standin.start()
+        assert (await again.ask("GET", "/api/v1/me")).status == 200
+    finally:
+        await again.stop()
+        await again.standin.stop()

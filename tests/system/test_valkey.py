@@ -1,0 +1,97 @@
+"""Limits and budgets with counters in Valkey, through the real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import Rig, start_rig
+from tests.servers import valkey_url
+from tests.system.process import create_owner, start_router
+from tests.system.test_limits import PRICES, _codes, _limit, _team
+from xairouter.standin.server import StandIn
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[Rig]:
+    made = await start_rig(tmp_path, valkey_url=valkey_url())
+    await made.add_provider_key()
+    yield made
+    await made.stop()
+
+
+async def test_admission_is_exact_and_what_is_used_is_counted(shared: Rig):
+    await _limit(shared, limits={"rpd": 60, "concurrency": 500, "tpd": 1_000_000})
+    team = await _team(shared, rules={"limits": {"rpd": 40}})
+    answers = await asyncio.gather(
+        *(shared.chat(key=team["api_key"], max_tokens=20) for _ in range(60)),
+        *(shared.chat(max_tokens=20) for _ in range(60)),
+    )
+    assert _codes(list(answers[:60])).get(200, 0) <= 40, _codes(list(answers))
+    assert _codes(list(answers))[200] == 60
+    records = await shared.records()
+    used = {
+        one["name"]: one["used"] for one in (await shared.ask("GET", "/api/v1/me")).json()["limits"]
+    }
+    tokens = sum((r["input_tokens"] or 0) + (r["output_tokens"] or 0) for r in records)
+    assert used == {"rpd": 60, "concurrency": 0, "tpd": tokens}
+    assert (await shared.ask("GET", "/readyz", key=None)).json()["counters"] == "valkey"
+
+
+async def test_a_budget_holds_and_a_limit_set_later_knows_the_past(shared: Rig):
+    await shared.ask("PUT", "/api/v1/prices", PRICES)
+    for _ in range(5):
+        assert (await shared.chat(max_tokens=10)).status == 200
+    await shared.records(expect=5)
+    await _limit(shared, budget={"day_usd": 0.3}, limits={"rpd": 100})
+    me = (await shared.ask("GET", "/api/v1/me")).json()
+    assert [one["used"] for one in me["limits"]] == [5]
+    answers = [await shared.chat(max_tokens=10) for _ in range(40)]
+    assert "budget_exhausted" in _codes(answers)
+    spent = sum(r["cost_usd"] or 0 for r in await shared.records(expect=45))
+    assert 0.2 < spent <= 0.3
+
+
+async def test_a_killed_instance_leaves_nothing_held(tmp_path: Path):
+    data_dir = tmp_path / "data"
+    where = {"XAIROUTER_VALKEY_URL": valkey_url()}
+    standin = StandIn()
+    port = await standin.start()
+    key = await create_owner(data_dir)
+    try:
+        router = await start_router(data_dir, **where)
+        await router.add_standin(key, port)
+        _, me = await router.ask("GET", "/api/v1/me", key)
+        account = me["account"]["id"]
+        rules = {"limits": {"rpd": 100, "concurrency": 3}}
+        await router.ask("PUT", f"/api/v1/accounts/{account}/rules", key, rules)
+
+        async def chat(model: str = "demo") -> int:
+            body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+            status, _ = await router.ask("POST", "/v1/chat/completions", key, body)
+            return int(status)
+
+        hanging = [asyncio.create_task(chat("fault-timeout")) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        assert await chat() == 429
+        await router.kill()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        router = await start_router(data_dir, **where)
+        # Its journal tells what became of its calls, so nobody waits for their leases.
+        assert await chat() == 200
+        _, me = await router.ask("GET", "/api/v1/me", key)
+        used = {one["name"]: one["used"] for one in me["limits"]}
+        reached: list[Any] = []
+        for _ in range(100):
+            _, page = await router.ask("GET", "/api/v1/usage/records?limit=500", key)
+            reached = [record for record in page["items"] if record["attempts"]]
+            if len(reached) == 4:
+                break
+            await asyncio.sleep(0.05)
+        assert len(reached) == 4, "the three that were killed, and the one that was admitted"
+        assert used["rpd"] == 4, "each counts as a request, once"
+        await router.terminate()
+    finally:
+        await standin.stop()
