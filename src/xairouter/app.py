@@ -55,8 +55,8 @@ from xairouter.observe import Metrics, log
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.storage.database import Database
-from xairouter.upstream.aiohttp_client import AiohttpClient
 from xairouter.upstream.egress import Egress
+from xairouter.upstream.http_client import HttpClient
 from xairouter.upstream.interface import Limits
 
 SWEEP_SECONDS = 30.0
@@ -108,7 +108,7 @@ class House:
         self.drain.on_adopted = self._count_recovered
         await self.drain.adopt()
         self.prices = self._given_prices or compile_price_list()
-        self.client = AiohttpClient(self.egress)
+        self.client = HttpClient(self.egress)
         self.room = Strongroom(self.client, Witness(settings.witness_file))
         self.running = Running(
             self.directory,

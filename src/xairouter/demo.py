@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from xairouter.app import House, make_server
 from xairouter.errors import ConfigError
 from xairouter.manage.owners import create_owner
 from xairouter.settings import load
 from xairouter.standin.server import StandIn
+from xairouter.upstream.egress import Egress
+from xairouter.upstream.http_client import HttpClient, opened
+from xairouter.upstream.interface import Limits, WireRequest, whole
 
 SECRET = "demo-key-that-the-stand-in-accepts"  # noqa: S105 -- the stand-in takes any
 MODELS = ["demo-large", "demo-small", "demo-embed", "fault-*"]
@@ -106,10 +107,9 @@ async def _try_out(demo: Demo, standin_port: int, say: Say) -> None:
         "gemini_generate": base,
     }
     prices = {"demo-*": {"input": 2.5, "cached_input": 0.5, "output": 10}}
-    headers = {"authorization": f"Bearer {demo.api_key}"}
-    async with aiohttp.ClientSession(demo.url, headers=headers, trust_env=False) as session:
-        key = await _ask(
-            session,
+    async with opened(Egress(allow_private=True)) as client:
+        ask = partial(_ask, client, demo)
+        key = await ask(
             "POST",
             "/api/v1/provider-keys",
             {"name": "stand-in", "secret": SECRET, "endpoints": endpoints, "models": MODELS},
@@ -118,12 +118,12 @@ async def _try_out(demo: Demo, standin_port: int, say: Say) -> None:
             f"Its vault keeps the provider key {key['id']}, ending in {key['last4']}; the check-up "
             f"found {key['checkup']['models_found']} models."
         )
-        await _ask(session, "PUT", "/api/v1/prices", prices)
+        await ask("PUT", "/api/v1/prices", prices)
         for title, path, body in CALLS:
-            await _ask(session, "POST", path, body)
+            await ask("POST", path, body)
             say(f"{title}: POST {path} was served.")
         await asyncio.sleep(0.5)
-        page = await _ask(session, "GET", "/api/v1/usage/records", None)
+        page = await ask("GET", "/api/v1/usage/records", None)
     for record in reversed(page["items"]):
         say(
             f"  recorded: {record['dialect']:18} {record['input_tokens']} tokens in, "
@@ -132,14 +132,16 @@ async def _try_out(demo: Demo, standin_port: int, say: Say) -> None:
 
 
 async def _ask(
-    session: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any] | None
+    client: HttpClient, demo: Demo, method: str, path: str, body: dict[str, Any] | None
 ) -> Any:
-    data = None if body is None else json.dumps(body)
-    async with session.request(method, path, data=data) as reply:
-        shown = await reply.json(content_type=None)
-        if reply.status >= 400:
-            raise ConfigError([f"The demo failed at {path}: {shown}"])
-        return shown
+    data = b"" if body is None else json.dumps(body).encode()
+    headers = (("authorization", f"Bearer {demo.api_key}"), ("content-type", "application/json"))
+    request = WireRequest(method, f"{demo.url}{path}", headers, data)
+    reply = await client.send("demo", request, Limits(connect=5, first_byte=30))
+    shown = await whole(reply)
+    if reply.status >= 400:
+        raise ConfigError([f"The demo failed at {path}: {shown.decode('utf-8', 'replace')}"])
+    return json.loads(shown)
 
 
 async def run(port: int, say: Say, *, once: bool) -> None:

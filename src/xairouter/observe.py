@@ -33,7 +33,7 @@ def configure_logs(level: str) -> None:
     )
     logging.basicConfig(stream=sys.stderr, level=max(wanted, logging.WARNING), force=True)
     # The libraries' debug lines may print headers; they stay off whatever our own level is.
-    for name in ("uvicorn.access", "aiohttp", "asyncio", "sqlalchemy"):
+    for name in ("uvicorn.access", "asyncio", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

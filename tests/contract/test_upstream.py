@@ -1,20 +1,22 @@
 """The contract of an upstream client, run on every driver."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.reference_client import AiohttpClient
 from xairouter.errors import UpstreamError
 from xairouter.standin.faults import Reply
 from xairouter.standin.server import StandIn
-from xairouter.upstream.aiohttp_client import AiohttpClient
 from xairouter.upstream.egress import Egress
+from xairouter.upstream.http_client import HttpClient
 from xairouter.upstream.interface import Client, Limits, WireRequest
 
-DRIVERS = {"aiohttp": AiohttpClient}
+DRIVERS = {"own": HttpClient, "aiohttp": AiohttpClient}
 LIMITS = Limits(connect=2, first_byte=2)
 
 
@@ -246,3 +248,195 @@ async def test_many_pools_do_not_grow_without_bound(client, standin, monkeypatch
         request = _post(url + "/v1/chat/completions", _chat())
         await _whole(await client.send(f"pool-{number}", request, LIMITS))
     assert len(client._pools) <= 6
+
+
+@contextlib.asynccontextmanager
+async def _raw(*answers: bytes, closes: bool = False, reads: int = 1 << 16):
+    """A server that answers each connection's requests with these bytes; its URL and what came."""
+    came: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(ConnectionError):
+            for answer in answers:
+                came.append(await reader.read(reads))
+                writer.write(answer)
+                await writer.drain()
+            if closes:
+                writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x", came
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "closes", "body"),
+    [
+        (OK + b"\r\nuntil the end", True, b"until the end"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + OK + b"content-length: 2\r\n\r\nab", False, b"ab"),
+        (
+            OK + b"transfer-encoding: chunked\r\n\r\n1;x=y\r\na\r\n0\r\nlate: 1\r\n\r\n",
+            False,
+            b"a",
+        ),
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na", True, b"a"),
+    ],
+    ids=["to the end of the connection", "interim replies", "trailers", "HTTP/1.0"],
+)
+async def test_every_framing_of_a_reply_is_read(client, answer, closes, body):
+    async with _raw(answer, closes=closes) as (url, _):
+        reply = await client.send("p", _post(url), LIMITS)
+        assert (reply.status, await _whole(reply)) == (200, body)
+        assert "late" not in dict(reply.headers)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        b"content-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"content-length: -1\r\n\r\nab",
+        b"x: " + b"y" * 300_000 + b"\r\n\r\n",
+    ],
+    ids=["length and chunks", "two lengths", "no length", "endless header"],
+)
+async def test_a_reply_whose_framing_is_in_doubt_is_no_reply(client, head):
+    async with _raw(OK + head) as (url, _):
+        with pytest.raises(UpstreamError) as caught:
+            async with asyncio.timeout(5):
+                await _whole(await client.send("p", _post(url), LIMITS))
+        assert caught.value.code == "upstream_unreachable"
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
+async def test_a_coding_that_nobody_asked_for_is_no_reply(client):
+    async with _raw(OK + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n") as (url, _):
+        with pytest.raises(UpstreamError):
+            await client.send("p", _post(url), LIMITS)
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
+async def test_trailers_without_end_are_cut_off(client):
+    flood = b"".join(b"x-%d: %s\r\n" % (n, b"y" * 100) for n in range(5000))
+    async with _raw(OK + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + flood) as (url, _):
+        with pytest.raises(UpstreamError):
+            async with asyncio.timeout(5):
+                await _whole(await client.send("p", _post(url), LIMITS))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("x", "a\r\ny: b"), ("x\r\ny", "b"), ("x", "a\nb"), ("x", "a\0b")],
+)
+async def test_nothing_breaks_out_of_a_header(client, name: str, value: str):
+    async with _raw(OK + b"content-length: 0\r\n\r\n") as (url, came):
+        with pytest.raises(UpstreamError):
+            await client.send("p", WireRequest("POST", url, ((name, value),), b""), LIMITS)
+        assert came == []
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
+async def test_a_header_that_http_cannot_say_is_not_sent(client):
+    async with _raw(OK + b"content-length: 0\r\n\r\n") as (url, came):
+        with pytest.raises(UpstreamError):
+            await client.send("p", WireRequest("POST", url, (("x", "€"),), b""), LIMITS)
+        assert came == []
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
+@pytest.mark.parametrize("query", ["a b", "a\r\nb", "é"])
+async def test_nothing_breaks_out_of_the_request_line(client, query: str):
+    async with _raw(OK + b"content-length: 0\r\n\r\n") as (url, came):
+        with contextlib.suppress(UpstreamError):
+            await client.send("p", _post(f"{url}?{query}"), LIMITS)
+        assert not any(b"a b" in one or b"\r\nb" in one or b"\xe9" in one for one in came)
+
+
+async def test_an_answer_in_the_middle_of_a_large_request_is_passed_on(client):
+    """The server answers and reads no further: a refusal of the size, say."""
+    answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
+    async with _raw(answer, reads=100) as (url, _):
+        async with asyncio.timeout(5):
+            for _ in range(2):  # The second time on another connection.
+                reply = await client.send("p", _post(url, b"x" * 20_000_000), LIMITS)
+                assert (reply.status, await _whole(reply)) == (413, b"no")
+
+
+async def test_a_caller_that_leaves_ends_the_connection(client):
+    came, is_over = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        came.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        is_over.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    asking = asyncio.create_task(client.send("p", _post(url), LIMITS))
+    await came.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    async with asyncio.timeout(5):
+        await is_over.wait()
+    server.close()
+
+
+async def test_a_reader_that_waits_holds_the_provider_up(client, standin):
+    """Of 100 MB that nobody reads only buffers are taken."""
+    _, url = standin
+    reply = await client.send(
+        "p", _post(url + "/v1/chat/completions", _chat("fault-flood")), LIMITS
+    )
+    await reply.read()
+    await asyncio.sleep(0.3)
+    assert len(await reply.read()) < 2_000_000
+    await reply.close()
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
+async def test_connections_at_rest_are_closed_after_a_while(client, standin, monkeypatch):
+    from xairouter.upstream import http_client
+
+    monkeypatch.setattr(http_client, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(http_client, "IDLE_SECONDS", 0.1)
+    server, url = standin
+    await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    async with asyncio.timeout(5):
+        while server._writers:
+            await asyncio.sleep(0.02)
+    await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    assert server.connections == 2
+
+
+async def test_the_second_address_serves_where_the_first_one_does_not(client, standin, monkeypatch):
+    import socket
+
+    _, url = standin
+    port = int(url.rpartition(":")[2])
+
+    def two(host, port, **_):
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in ("127.0.0.9", "127.0.0.1")
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    reply = await client.send(
+        "p", _post(f"http://provider.test:{port}/v1/chat/completions", _chat()), LIMITS
+    )
+    assert reply.status == 200
+    await _whole(reply)

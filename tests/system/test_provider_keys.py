@@ -196,7 +196,7 @@ async def test_a_name_that_resolves_to_a_refused_address_is_refused_when_connect
 ):
     import socket
 
-    from xairouter.upstream import aiohttp_client
+    from xairouter.upstream import names
 
     def rebound(host, port, **_):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
@@ -204,7 +204,7 @@ async def test_a_name_that_resolves_to_a_refused_address_is_refused_when_connect
     rig = await start_rig(tmp_path, allow_private_providers=False)
     try:
         await rig.add_provider_key(endpoints={"openai_chat": "https://innocent.example/v1"})
-        monkeypatch.setattr(aiohttp_client.socket, "getaddrinfo", rebound)
+        monkeypatch.setattr(names.socket, "getaddrinfo", rebound)
         answer = await rig.chat()
         assert (answer.status, answer.code) == (502, "upstream_unreachable")
         assert "not allowed" in answer.json()["error"]["message"]

@@ -4,17 +4,19 @@ What is already there stays as it is, so that a second run adds only what is mis
 is refused is told and does not hold up the others.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from xairouter.errors import ConfigError
+from xairouter.errors import ConfigError, UpstreamError
 from xairouter.imports.proposal import CHANGED, LEFT_OUT, MAPPED, KeyWish, Line, Proposal, Source
+from xairouter.upstream.egress import Egress
+from xairouter.upstream.http_client import HttpClient, opened
+from xairouter.upstream.interface import Limits, WireRequest, whole
 
-_SECONDS = 60
+_LIMITS = Limits(connect=10, first_byte=60)
 FindSecret = Callable[[KeyWish], str | None]
 """A provider key's secret; None: there is none, and nobody to ask."""
 
@@ -52,37 +54,38 @@ def checked_url(url: str) -> str:
 
 async def bring_in(proposal: Proposal, url: str, api_key: str, find_secret: FindSecret) -> Done:
     """Bring everything in as the owner whose XAI API key it is."""
-    headers = {"authorization": f"Bearer {api_key}"}
-    timeout = aiohttp.ClientTimeout(total=_SECONDS)
     try:
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=False) as http:
-            return await _Work(proposal, Router(http, checked_url(url))).run(find_secret)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise ConfigError(
-            [f"The router at {url} does not answer: {type(error).__name__}."]
-        ) from None
+        async with opened(Egress(allow_private=True)) as client:
+            return await _Work(proposal, Router(client, checked_url(url), api_key)).run(find_secret)
+    except UpstreamError:
+        raise ConfigError([f"The router at {url} does not answer."]) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
     """The management API of a running router."""
 
-    http: aiohttp.ClientSession
+    client: HttpClient
     url: str
+    api_key: str = field(repr=False)
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Raises ``_RefusedError`` with the problem's sentence."""
-        async with self.http.request(
-            method, f"{self.url}/api/v1{path}", json=body, allow_redirects=False
-        ) as reply:
-            try:
-                shown = await reply.json(content_type=None)
-            except ValueError:
-                shown = None
-            if reply.status >= 300 or shown is None:
-                detail = shown.get("detail") if isinstance(shown, Mapping) else None
-                raise _RefusedError(detail or f"the answer was {reply.status}")
-            return shown
+        headers = (
+            ("authorization", f"Bearer {self.api_key}"),
+            ("content-type", "application/json"),
+        )
+        data = b"" if body is None else json.dumps(body).encode()
+        request = WireRequest(method, f"{self.url}/api/v1{path}", headers, data)
+        reply = await self.client.send("router", request, _LIMITS)
+        try:
+            shown = json.loads(await whole(reply))
+        except ValueError:
+            shown = None
+        if reply.status >= 300 or shown is None:
+            detail = shown.get("detail") if isinstance(shown, Mapping) else None
+            raise _RefusedError(detail or f"the answer was {reply.status}")
+        return shown
 
     async def all(self, path: str) -> list[Any]:
         """Every item of a list."""

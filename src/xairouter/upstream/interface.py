@@ -54,3 +54,14 @@ class Client(Protocol):
         """Raises UpstreamError if no reply's head came."""
 
     async def close(self) -> None: ...
+
+
+async def whole(reply: Reply) -> bytes:
+    """A reply's whole body; raises UpstreamError where it breaks off."""
+    parts = []
+    try:
+        while chunk := await reply.read():
+            parts.append(chunk)
+    finally:
+        await reply.close()
+    return b"".join(parts)

@@ -180,7 +180,7 @@ class AiohttpClient:
             max_field_size=32 * 1024,
         )
         # A replayed request would be an attempt that no frame announced.
-        session._retry_connection = False  # noqa: SLF001 -- the library has no public switch
+        session._retry_connection = False
         self._pools[pool] = session
         await self._let_go()
         return session
@@ -191,7 +191,7 @@ class AiohttpClient:
             return
         for pool, session in list(self._pools.items()):
             connector = session.connector
-            if connector is not None and not connector._acquired:  # noqa: SLF001 -- idle pools only
+            if connector is not None and not connector._acquired:
                 del self._pools[pool]
                 await session.close()
                 return

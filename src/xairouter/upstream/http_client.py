@@ -1,0 +1,278 @@
+"""The driver of ``interface.Client``: connections kept by pool and origin.
+
+A pool is an owner's, so no connection ever serves two owners. HTTP/1.1 without cookies, redirects,
+settings of the environment or automatic replay; each address is checked in the moment of
+connecting.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from aiohappyeyeballs import start_connection
+
+from xairouter.errors import UpstreamError
+from xairouter.upstream.connection import TIMEOUT, UNREACHABLE, Connection, HttpReply
+from xairouter.upstream.egress import Egress
+from xairouter.upstream.interface import Limits, WireRequest
+from xairouter.upstream.names import AddressInfo, Names, Threads, UnknownNameError
+
+IDLE_SECONDS = 30.0
+SWEEP_SECONDS = 5.0
+EYEBALLS_SECONDS = 0.25
+"""How long one address family may try alone, RFC 8305 §5."""
+_MOST_TARGETS = 4096
+_LONGEST_TARGET = 1024
+_WITH_BODY = ("POST", "PUT", "PATCH")
+_Origin = tuple[str, int, bool]
+"""Host, port, whether TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL without its query, taken apart: where to connect, and what the request says."""
+
+    origin: _Origin
+    path: str
+    authority: str
+    refused: str | None = None
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The names that an owner's calls know, and the connections at rest, by origin."""
+
+    names: Names
+    free: dict[_Origin, list[Connection]] = field(default_factory=dict)
+    is_gone: bool = False
+
+
+class HttpClient:
+    """The client: pools of connections by owner, the least recently used let go."""
+
+    MAX_POOLS = 512
+
+    def __init__(self, egress: Egress, *, cafile: str | None = None) -> None:
+        self._egress = egress
+        self._cafile = cafile
+        self._tls: ssl.SSLContext | None = None
+        self._threads = Threads()
+        self._pools: OrderedDict[str, _Pool] = OrderedDict()
+        self._targets: dict[str, _Target] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._open: set[Connection] = set()
+
+    async def send(self, pool: str, request: WireRequest, limits: Limits) -> HttpReply:
+        base, mark, query = request.url.partition("?")
+        target = self._target(base)
+        if target.refused is not None:
+            raise UpstreamError(
+                UNREACHABLE,
+                f"The provider's address is not allowed: {target.refused}.",
+                sent=False,
+            )
+        head = _head(request, target, mark + query)
+        if head is None:
+            raise UpstreamError(
+                UNREACHABLE, "The request has characters that HTTP does not allow.", sent=False
+            )
+        of_owner = self._pool(pool)
+        connection = _at_rest(of_owner, target.origin)
+        if connection is None:
+            connection = await self._connect(of_owner, target.origin, limits.connect)
+        return await connection.exchange(head, request.body, limits.first_byte)
+
+    async def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for connection in list(self._open):
+            connection.abort()
+        self._pools.clear()
+        self._threads.close()
+        # The transports close in the loop's next turn.
+        await asyncio.sleep(0)
+
+    def _target(self, base: str) -> _Target:
+        """Taken apart once."""
+        found = self._targets.get(base)
+        if found is None:
+            found = _take_apart(base, self._egress)
+            if len(self._targets) >= _MOST_TARGETS:
+                self._targets.clear()
+            if len(base) <= _LONGEST_TARGET:
+                self._targets[base] = found
+        return found
+
+    def _pool(self, name: str) -> _Pool:
+        found = self._pools.get(name)
+        if found is None:
+            found = self._pools[name] = _Pool(Names(self._threads))
+            if len(self._pools) > self.MAX_POOLS:
+                _, oldest = self._pools.popitem(last=False)
+                _let_go(oldest)
+        else:
+            self._pools.move_to_end(name)
+        return found
+
+    async def _connect(self, pool: _Pool, origin: _Origin, seconds: float) -> Connection:
+        """A new connection; raises UpstreamError, with no byte of a request sent."""
+        failure, code = "", UNREACHABLE
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._open_connection(pool, origin)
+        except TimeoutError:
+            failure, code = "The connection to the provider timed out.", TIMEOUT
+        except ssl.SSLCertVerificationError:
+            failure = "The provider's TLS certificate is not valid."
+        except ssl.SSLError:
+            failure = "No TLS connection to the provider."
+        except _AddressRefusedError:
+            failure = "The provider's address is not allowed."
+        except UnknownNameError:
+            failure = "The provider's name does not resolve."
+        except (OSError, RuntimeError, ValueError):
+            failure = "No connection to the provider."
+        # Raised outside the block: no library's error, and nothing that it holds, goes along.
+        raise UpstreamError(code, failure, sent=False)
+
+    async def _open_connection(self, pool: _Pool, origin: _Origin) -> Connection:
+        host, port, is_tls = origin
+        opened = await start_connection(
+            self._allowed(await pool.names.resolve(host, port)),
+            happy_eyeballs_delay=EYEBALLS_SECONDS,
+            loop=asyncio.get_running_loop(),
+        )
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(lambda freed: self._keep(pool, origin, freed), self._open),
+                sock=opened,
+                ssl=self._tls_context() if is_tls else None,
+                server_hostname=host if is_tls else None,
+            )
+        except BaseException:
+            opened.close()
+            raise
+        return connection
+
+    def _allowed(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
+        """The addresses that a provider may have; the very ones that are connected to next."""
+        allowed = [
+            info
+            for info in found
+            if self._egress.refuse_address(str(info[4][0]), int(info[4][1])) is None
+        ]
+        if not allowed:
+            raise _AddressRefusedError
+        return allowed
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=self._cafile)
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
+    def _keep(self, pool: _Pool, origin: _Origin, freed: Connection) -> None:
+        """A connection has served; it may serve this pool and origin again."""
+        if pool.is_gone:
+            freed.abort()
+            return
+        freed.free_since = time.monotonic()
+        pool.free.setdefault(origin, []).append(freed)
+        if self._sweeping is None:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has rested for too long. The last one used is the first one used again, so
+        those that a burst has left behind come of age."""
+        self._sweeping = None
+        limit = time.monotonic() - IDLE_SECONDS
+        are_left = False
+        for pool in self._pools.values():
+            for origin, free in list(pool.free.items()):
+                kept: list[Connection] = []
+                for connection in free:
+                    if connection.is_open and connection.free_since > limit:
+                        kept.append(connection)
+                    else:
+                        connection.abort()
+                if kept:
+                    pool.free[origin] = kept
+                    are_left = True
+                else:
+                    del pool.free[origin]
+        if are_left:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+@asynccontextmanager
+async def opened(egress: Egress) -> AsyncIterator[HttpClient]:
+    """A client for a while."""
+    client = HttpClient(egress)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+class _AddressRefusedError(Exception):
+    """No address of the name is allowed."""
+
+
+def _at_rest(pool: _Pool, origin: _Origin) -> Connection | None:
+    free = pool.free.get(origin)
+    while free:
+        connection = free.pop()
+        if connection.is_open:
+            return connection
+    return None
+
+
+def _let_go(pool: _Pool) -> None:
+    """Close what is at rest; what is under way closes at its end."""
+    pool.is_gone = True
+    for free in pool.free.values():
+        for connection in free:
+            connection.abort()
+    pool.free.clear()
+
+
+def _take_apart(base: str, egress: Egress) -> _Target:
+    refused = egress.refuse_url(base)
+    if refused is not None:
+        return _Target(("", 0, False), "", "", refused)
+    parts = urlsplit(base)
+    is_tls = parts.scheme == "https"
+    port = parts.port or (443 if is_tls else 80)
+    return _Target((parts.hostname or "", port, is_tls), parts.path or "/", parts.netloc)
+
+
+def _head(request: WireRequest, target: _Target, query: str) -> bytes | None:
+    """The request's head; None if something in it would break out of its place."""
+    lines = [f"{name}: {value}\r\n" for name, value in request.headers]
+    text = "".join(lines)
+    if (
+        text.count("\r") != len(lines)
+        or text.count("\n") != len(lines)
+        or "\0" in text
+        or not (query.isascii() and query.isprintable() and " " not in query)
+    ):
+        return None
+    if request.body or request.method in _WITH_BODY:
+        text += f"content-length: {len(request.body)}\r\n"
+    head = (
+        f"{request.method} {target.path}{query} HTTP/1.1\r\nhost: {target.authority}\r\n{text}\r\n"
+    )
+    try:
+        return head.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
