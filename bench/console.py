@@ -20,11 +20,13 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from run import free_port
+
 from xairouter.clock import format_id, now_ms
 
 ACCOUNTS, KEYS, MODELS, DAYS = 10_000, 1_000, 40, 365
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
-PORT = 18_577
+PORT = free_port()
 COLUMNS = (
     "call_id,owner_id,account_id,key_id,provider_key_id,provider,level,dialect,method,path,client_ip,"
     "model_asked,model_used,stream,outcome,attempts,input_tokens,cached_input_tokens,output_tokens,"

@@ -256,7 +256,7 @@ async def test_a_clock_that_jumps_ends_no_call_and_counts_none_twice(
 
 
 async def test_a_writer_that_is_cut_off_does_not_keep_the_others_from_writing(tmp_path: Path):
-    """It dies with the writers' lock in its hand; PostgreSQL takes it away after three seconds."""
+    """It dies with the writers' lock in its hand; PostgreSQL takes it away after seven seconds."""
     async with start_cluster(tmp_path, 2) as cluster:
         first, second = cluster.instances
 

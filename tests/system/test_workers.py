@@ -163,6 +163,10 @@ async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: 
             counted = re.search(r'xairouter_calls_total\{[^}]*outcome="completed"\} ([\d.]+)', text)
             assert counted
             assert float(counted.group(1)) == len(load.calls)
+            # What the killed one left is taken over before the end: a folder for each that runs.
+            async with asyncio.timeout(40):
+                while len(list((data_dir / "journal").iterdir())) != 2:
+                    await asyncio.sleep(0.1)
         finally:
             assert await router.terminate() == 0
         assert not (data_dir / "journal").exists() or not list((data_dir / "journal").iterdir())

@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from xairouter.errors import ConfigError
 
-LOCK_WAIT_MS = 5000
-WRITER_PAUSE_MS = 3000
+LOCK_WAIT_MS = 10_000
+WRITER_PAUSE_MS = 7000
+"""Longer than a busy machine keeps a writer from going on, which would cost it its change."""
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 60
 _POOL_SIZE = 8
