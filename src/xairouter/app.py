@@ -215,7 +215,8 @@ class House:
         management.state.identifier = identifier
         management.state.client_address = find_address
         management.state.public_url = self._public_url
-        budget = BodyBudget(settings.max_buffered, self.metrics.buffered.set)
+        budget = BodyBudget(settings.max_buffered)
+        self.metrics.follow(self.metrics.buffered, lambda: budget.held)
         visits = Visits(
             self.desk,
             identifier,

@@ -25,16 +25,36 @@ def format_id(prefix: str, at_ms: int, entropy: int) -> str:
     sort by the time at which they were made.
     """
     value = ((at_ms & (1 << 48) - 1) << 80) | (entropy & (1 << 80) - 1)
-    digits = []
-    for _ in range(26):
-        digits.append(_CROCKFORD[value & 31])
-        value >>= 5
-    return f"{prefix}_{''.join(reversed(digits))}"
+    pairs = [_PAIRS[value >> shift & 1023] for shift in _SHIFTS]
+    return f"{prefix}_{''.join(pairs)}"
+
+
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+_SHIFTS = range(120, -1, -10)
+
+
+class _Chance:
+    """Ids take their chance from the system a block at a time: asking for each costs more than the
+    rest of an id. They are no secrets."""
+
+    def __init__(self) -> None:
+        self._block, self._at = b"", 0
+
+    def take(self) -> int:
+        """80 bits."""
+        if self._at >= len(self._block):
+            self._block, self._at = secrets.token_bytes(4000), 0
+        taken = self._block[self._at : self._at + 10]
+        self._at += 10
+        return int.from_bytes(taken, "big")
+
+
+_CHANCE = _Chance()
 
 
 def fresh_id(prefix: str) -> str:
     """A new id with the given prefix, unique by chance and sortable by time."""
-    return format_id(prefix, now_ms(), secrets.randbits(80))
+    return format_id(prefix, now_ms(), _CHANCE.take())
 
 
 def made_at_ms(identifier: str) -> int:

@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import sys
+from collections import Counter as TallyOf
+from collections.abc import Callable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -66,8 +68,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._ended: TallyOf[tuple[str, str]] = TallyOf()
+        self._attempted = 0
+        self._followed: list[tuple[Gauge, Callable[[], float]]] = []
         self._make_gauges()
-        self.calls = Counter(
+        self._calls = Counter(
             "xairouter_calls",
             "Calls ended, by dialect and outcome.",
             ["dialect", "outcome"],
@@ -76,7 +81,7 @@ class Metrics:
         self.refusals = Counter(
             "xairouter_refusals", "Refusals of our own, by code.", ["code"], registry=self.registry
         )
-        self.attempts = Counter(
+        self._attempts = Counter(
             "xairouter_attempts", "Requests sent to providers.", registry=self.registry
         )
         self.drain_failures = Counter(
@@ -140,8 +145,32 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+    def call_ended(self, dialect: str, outcome: str) -> None:
+        """Count a call; the library's own counters are dear, so they get sums, by ``refresh``."""
+        self._ended[dialect, outcome] += 1
+
+    def attempted(self) -> None:
+        """Count a request sent to a provider."""
+        self._attempted += 1
+
+    def follow(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        """Have a gauge show what ``read`` says whenever figures are refreshed."""
+        self._followed.append((gauge, read))
+
+    def refresh(self) -> None:
+        """Bring the figures up to date: a few times a second, and before they are shown."""
+        ended, self._ended = self._ended, TallyOf()
+        for (dialect, outcome), count in ended.items():
+            self._calls.labels(dialect, outcome).inc(count)
+        attempted, self._attempted = self._attempted, 0
+        if attempted:
+            self._attempts.inc(attempted)
+        for gauge, read in self._followed:
+            gauge.set(read())
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
+        self.refresh()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
         of_all = CollectorRegistry()

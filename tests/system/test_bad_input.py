@@ -208,6 +208,7 @@ async def test_a_body_over_the_limit_is_413_declared_or_not(tmp_path):
         unfolded = await rig.ask("POST", "/v1/chat/completions", bomb, content_encoding="gzip")
         assert (unfolded.status, unfolded.code) == (413, "body_too_large")
         assert rig.standin.requests == []
+        rig.house.metrics.refresh()
         assert rig.house.metrics.buffered._value.get() == 0
     finally:
         await rig.stop()

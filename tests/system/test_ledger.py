@@ -228,7 +228,9 @@ async def test_no_place_in_the_book_no_call(rig: Rig, monkeypatch):
     assert len(rig.standin.requests) == count
     monkeypatch.undo()
     assert (await rig.chat()).status == 200
-    await rig.records(expect=2)
+    _, unmade, _ = await rig.records(expect=3)
+    assert (unmade["outcome"], unmade["error_code"]) == ("refused", "ledger_unavailable")
+    assert (unmade["attempts"], unmade["cost_usd"]) == (0, 0)
 
 
 async def test_a_journal_at_its_limit_refuses_new_calls(rig: Rig, monkeypatch):

@@ -17,6 +17,7 @@ from hashlib import blake2b
 from zlib import crc32
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS62 = [high + low for high in _BASE62 for low in _BASE62]
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _KEY = re.compile(r"sk-Xvs[0-9A-Za-z]{45}\Z")
 _CODE = re.compile(r"XR1-[0-9A-HJKMNP-TV-Z]{34}\Z")
@@ -37,11 +38,9 @@ def is_api_key(text: str) -> bool:
 
 
 def _checksum62(body: str) -> str:
-    value, digits = crc32(body.encode("ascii")), []
-    for _ in range(6):
-        value, digit = divmod(value, 62)
-        digits.append(_BASE62[digit])
-    return "".join(reversed(digits))
+    value, low = divmod(crc32(body.encode("ascii")), 62 * 62)
+    high, middle = divmod(value, 62 * 62)
+    return _PAIRS62[high] + _PAIRS62[middle] + _PAIRS62[low]
 
 
 def new_recovery_code() -> str:

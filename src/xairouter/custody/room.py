@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from xairouter import __version__
 from xairouter.custody.slots import open_slot
 from xairouter.custody.vault import OpenVault, unseal
-from xairouter.custody.withhold import SEARCHED_BYTES, needles, quotes, readable
+from xairouter.custody.withhold import SEARCHED_BYTES, Search, readable
 from xairouter.custody.witness import Witness
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Outbound
@@ -185,7 +185,7 @@ class Strongroom:
             raise CustodyError("The provider key is not meant for this dialect.")
         secret = unseal(vault, row).decode("ascii")
         request = _with_credential(outbound, base, scheme, secret)
-        marks = needles(secret)
+        search = Search(secret)
         del secret
         if before_send is not None:
             pending = before_send()
@@ -193,7 +193,7 @@ class Strongroom:
                 await pending  # type: ignore[misc]
         reply = await self._client.send(row.owner_id, request, limits)
         del request
-        return await _searched(reply, marks, rejections)
+        return await _searched(reply, search, rejections)
 
 
 def _with_credential(
@@ -209,20 +209,18 @@ def _with_credential(
 
 
 async def _searched(
-    reply: Reply, marks: frozenset[bytes], rejections: tuple[Rejection, ...]
+    reply: Reply, search: Search, rejections: tuple[Rejection, ...]
 ) -> Reply | Withheld:
     """The reply if it may pass. 2xx bodies pass unsearched, and SECURITY.md says so."""
     leaking: set[str] = set()
-    if quotes("\n".join(value for _, value in reply.headers).encode("latin-1", "replace"), marks):
+    headers = reply.headers
+    if search.finds("\n".join([value for _, value in headers]).encode("latin-1", "replace")):
         leaking = {
-            name
-            for name, value in reply.headers
-            if quotes(value.encode("latin-1", "replace"), marks)
+            name for name, value in headers if search.finds(value.encode("latin-1", "replace"))
         }
-    headers = tuple((name, value) for name, value in reply.headers if name not in leaking)
+        headers = tuple((name, value) for name, value in headers if name not in leaking)
     if 200 <= reply.status < 300:
-        if leaking:
-            reply.headers = headers
+        reply.headers = headers
         return reply
     body = await _read_error(reply)
     encoding = next((value for name, value in headers if name == "content-encoding"), "")
@@ -232,7 +230,7 @@ async def _searched(
             not rejection.mark or (text is not None and rejection.mark in text)
         ):
             return Withheld("provider_key_rejected", reply.status, headers)
-    if text is None or leaking or quotes(text, marks):
+    if text is None or leaking or search.finds(text):
         return Withheld("upstream_error_withheld", reply.status, headers)
     kept = tuple(
         (name, value)

@@ -34,13 +34,14 @@ class OpenVault(Unshown):
     V and R are in private slots that only this package reads.
     """
 
-    __slots__ = ("_root", "_vault_key", "epoch", "owner_id")
+    __slots__ = ("_cipher", "_root", "_vault_key", "epoch", "owner_id")
 
     def __init__(self, owner_id: str, epoch: int, vault_key: bytes, root: bytes) -> None:
         self.owner_id = owner_id
         self.epoch = epoch
         self._vault_key = vault_key
         self._root = root
+        self._cipher: AESGCM | None = None
 
 
 def new_vault(owner_id: str, epoch: int = 1) -> OpenVault:
@@ -77,8 +78,7 @@ def seal(
     nonce = secrets.token_bytes(12)
     header = bytes([VERSION]) + vault.epoch.to_bytes(4, "big") + nonce
     bound = _associated(header, vault.owner_id, key_id, revision, auth, endpoints)
-    key = AESGCM(expand(vault._vault_key, "seal", vault.owner_id))
-    return header + key.encrypt(nonce, secret, bound)
+    return header + _cipher_of(vault).encrypt(nonce, secret, bound)
 
 
 def unseal(vault: OpenVault, row: ProviderKey) -> bytes:
@@ -93,14 +93,20 @@ def unseal(vault: OpenVault, row: ProviderKey) -> bytes:
         and int.from_bytes(header[1:5], "big") == vault.epoch
     ):
         bound = _associated(header, row.owner_id, row.id, row.revision, row.auth, row.endpoints)
-        key = AESGCM(expand(vault._vault_key, "seal", vault.owner_id))
         try:
-            opened = key.decrypt(header[5:], sealed[_HEADER_BYTES:], bound)
+            opened = _cipher_of(vault).decrypt(header[5:], sealed[_HEADER_BYTES:], bound)
         except (InvalidTag, ValueError):
             opened = None
     if opened is None:
         raise CustodyError("The provider key does not open; replace it.")
     return opened
+
+
+def _cipher_of(vault: OpenVault) -> AESGCM:
+    """The cipher under the vault's seal key, derived once: it says no more than V does."""
+    if vault._cipher is None:
+        vault._cipher = AESGCM(expand(vault._vault_key, "seal", vault.owner_id))
+    return vault._cipher
 
 
 def _associated(

@@ -75,6 +75,8 @@ class Tally:
         """The first of the named fields that is a whole number from 0 to ``MOST_TOKENS``."""
         for path in paths:
             value = self.raw.get(path)
+            if value is None:
+                continue
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
             if isinstance(value, int) and 0 <= value <= MOST_TOKENS:

@@ -8,6 +8,7 @@ finds each value's offset and refuses what two parsers could read differently: a
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -15,8 +16,11 @@ import msgspec
 from xairouter.domain.calls import Refusal, Span
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SPACE = re.compile(rb"[ \t\n\r]*")
-_KEY = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ANY = msgspec.json.Decoder()
+_KEY = msgspec.json.Decoder(str)
+_FIELD = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+_NEXT = re.compile(rb"[ \t\n\r]*([,}])")
+_END = re.compile(rb"[ \t\n\r]*}")
 _BLOCK = 1 << 16
 MOST_GOVERNED = 64 * 1024
 """Largest governed field in bytes: it becomes Python objects, many times its size."""
@@ -31,7 +35,7 @@ Fields = dict[str, tuple[object, Span]]
 
 
 def read_object(
-    body: bytes, governed: Iterable[str], types: Mapping[str, type] = _NO_TYPES
+    body: bytes, governed: tuple[str, ...], types: Mapping[str, type] = _NO_TYPES
 ) -> tuple[Fields, int] | Refusal:
     """The governed fields of a JSON object as (decoded value, span), and where fields begin.
 
@@ -57,8 +61,7 @@ def read_object(
         return Refusal("invalid_request", "The body's JSON is nested too deep.")
     if _is_too_deep(body):
         return Refusal("invalid_request", "The body's JSON is nested too deep.")
-    wanted = {name.casefold(): name for name in governed}
-    spans = _walk(body, top, wanted)
+    spans = _walk(body, top, _folded(governed))
     if isinstance(spans, Refusal):
         return spans
     fields: Fields = {}
@@ -67,11 +70,19 @@ def read_object(
         if wanted_type is None and span[1] - span[0] > MOST_GOVERNED:
             return Refusal("invalid_request", f"The field `{name}` is too large.", name)
         try:
-            value: Any = msgspec.json.decode(top[name], type=wanted_type or Any)
+            if wanted_type is None:
+                value: Any = _ANY.decode(top[name])
+            else:
+                value = msgspec.json.decode(top[name], type=wanted_type)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Refusal("invalid_request", f"The field `{name}` cannot be read.", name)
         fields[name] = (value, span)
     return fields, body.index(b"{") + 1
+
+
+@cache
+def _folded(governed: tuple[str, ...]) -> Mapping[str, str]:
+    return {name.casefold(): name for name in governed}
 
 
 def _is_too_deep(body: bytes) -> bool:
@@ -115,44 +126,43 @@ def _walk(
     """
     spans: dict[str, Span] = {}
     seen: set[str] = set()
-    at = _skip(body, body.index(b"{") + 1)
-    while body[at : at + 1] != b"}":
-        key = _KEY.match(body, at)
+    at = body.index(b"{") + 1
+    while True:
+        key = _FIELD.match(body, at)
         if key is None:
-            return _ambiguous()
-        name = msgspec.json.decode(key.group(), type=str)
+            # An object without fields has nothing but its end here.
+            return spans if not top and _END.match(body, at) else _ambiguous()
+        quoted = key.group(1)
+        name = _KEY.decode(quoted) if b"\\" in quoted else quoted[1:-1].decode()
         if name in seen:
             return _ambiguous(name)
         seen.add(name)
         exact = wanted.get(name.casefold())
         if exact is not None and exact != name:
             return _ambiguous(name)
-        start = _skip(body, _skip(body, key.end()) + 1)
+        start = key.end()
         raw = memoryview(top[name])
+        end = start + len(raw)
         if not _stands_at(body, raw, start):
             return _ambiguous(name)
-        end = start + len(raw)
         if exact is not None:
             spans[name] = (start, end)
-        at = _skip(body, end)
-        if body[at : at + 1] == b",":
-            at = _skip(body, at + 1)
-        elif body[at : at + 1] != b"}":
+        behind = _NEXT.match(body, end)
+        if behind is None:
             return _ambiguous(name)
-    return spans
+        if behind.group(1) == b"}":
+            return spans
+        at = behind.end()
 
 
 def _stands_at(body: bytes, raw: memoryview, start: int) -> bool:
     """Whether ``raw`` stands in ``body`` at ``start``, compared in blocks to bound the copies."""
+    if len(raw) <= _BLOCK:
+        return body.startswith(bytes(raw), start)
     return all(
         body.startswith(bytes(raw[offset : offset + _BLOCK]), start + offset)
         for offset in range(0, len(raw), _BLOCK)
     )
-
-
-def _skip(body: bytes, at: int) -> int:
-    space = _SPACE.match(body, at)
-    return space.end() if space else at
 
 
 def _ambiguous(name: str | None = None) -> Refusal:

@@ -82,8 +82,19 @@ class Identifier:
 
 def presented_key(headers: dict[bytes, bytes], query: bytes) -> str | Refusal:
     """The one XAI API key of a request; two different ones are as bad as none."""
-    values = []
     authorization = headers.get(b"authorization")
+    if (
+        authorization is not None
+        and authorization[:7] == b"Bearer "
+        and b"," not in authorization
+        and not query
+        and b"x-api-key" not in headers
+        and b"x-goog-api-key" not in headers
+    ):
+        # One carrier, as nearly every client has it; what follows says the same of it.
+        only = authorization[7:].strip().decode("latin-1")
+        return only if is_api_key(only) else _INVALID
+    values = []
     if authorization is not None:
         scheme, space, rest = authorization.partition(b" ")
         values.append(rest.strip() if space and scheme.lower() == b"bearer" else authorization)

@@ -51,12 +51,12 @@ class Gateway:
             if path.startswith(prefix):
                 await app(scope, receive, _marked(send, closes=self._running.is_leaving))
                 return
-        talk = Talk(scope, receive, send, fresh_id("call"), self._budget)
+        talk = Talk(scope, receive, fresh_id("call"), self._budget)
         # Who keeps connections open is to open the next one elsewhere.
         talk.closes = self._running.is_leaving
         if b"upgrade" in talk.headers and talk.header(b"upgrade").lower() == "websocket":
             dialect = asking_dialect(path, talk.headers)
-            await talk.refuse(
+            talk.refuse(
                 dialect,
                 Refusal(
                     "upgrade_unsupported", "WebSockets are not supported here; use plain HTTP."
@@ -74,7 +74,7 @@ class Gateway:
                 talk.link.abort()
                 return
             refusal = Refusal("internal_error", "The router failed while answering this request.")
-            await talk.refuse(asking_dialect(path, talk.headers), refusal)
+            talk.refuse(asking_dialect(path, talk.headers), refusal)
 
     async def _find_way(self, talk: Talk, path: str) -> None:
         """To the pipeline, to the list of models, or nowhere."""
@@ -82,7 +82,7 @@ class Gateway:
         if match is None:
             dialect = asking_dialect(path, talk.headers)
             self._metrics.refusals.labels("unknown_path").inc()
-            await talk.refuse(
+            talk.refuse(
                 dialect,
                 Refusal("unknown_path", f"There is no operation {talk.method} {path[:200]} here."),
             )
@@ -93,16 +93,16 @@ class Gateway:
 
     async def _root(self, talk: Talk) -> None:
         """Clients probe ``HEAD /``; a browser gets a word of where it is."""
-        await talk.answer(
+        talk.answer(
             200, msgspec.json.encode({"name": "XAI Router", "openapi": "/api/v1/openapi.json"})
         )
 
     async def _healthz(self, talk: Talk) -> None:
-        await talk.answer(200, b'{"status":"alive"}')
+        talk.answer(200, b'{"status":"alive"}')
 
     async def _readyz(self, talk: Talk) -> None:
         is_ready, state = self._ready()
-        await talk.answer(200 if is_ready else 503, msgspec.json.encode(state))
+        talk.answer(200 if is_ready else 503, msgspec.json.encode(state))
 
     async def _show_metrics(self, talk: Talk) -> None:
         """Prometheus text; for loopback without forwarding headers, or with the token."""
@@ -117,10 +117,10 @@ class Gateway:
             )
             allowed = direct and peer in ("127.0.0.1", "::1")
         if not allowed:
-            await talk.answer(403, b'{"error":"metrics are for loopback or the metrics token"}')
+            talk.answer(403, b'{"error":"metrics are for loopback or the metrics token"}')
             return
         text = self._metrics.text()
-        await talk.start(
+        talk.start(
             200,
             [
                 (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
@@ -128,7 +128,7 @@ class Gateway:
                 (b"x-xairouter-origin", b"gateway"),
             ],
         )
-        await talk.end(text)
+        talk.end(text)
 
 
 def _marked(send: Send, *, closes: bool) -> Send:

@@ -78,7 +78,9 @@ def close(parts: Parts, work: Work, outcome: str, code: str | None) -> None:
     assert work.entry is not None
     usage = work.meter.finish() if work.meter is not None else Usage()
     known = known_so_far(work, usage)
-    if work.match.operation.metered:
+    if not work.entry.attempts:
+        known["cost_nano"] = 0  # No provider was asked, so nothing can cost.
+    elif work.match.operation.metered:
         known |= _cost(parts, work, work.entry.record, usage)
     if work.reply is not None:
         known["provider_request_id"] = (

@@ -4,11 +4,15 @@ connections per address, answers to bytes that are no request, and word of a cli
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from xairouter.clock import fresh_id
 from xairouter.dialects.openai import refuse
@@ -30,14 +34,102 @@ class Limits:
 
 
 class Link:
-    """A request's link to its connection: whether the client has left, and how to cut it off."""
+    """A request's link to its connection: its body once that is whole, the reply's bytes, whether
+    the client has left, and how to cut it off.
 
-    __slots__ = ("_listener", "_protocol", "is_gone")
+    It writes what uvicorn's own cycle would, without a message and a check for each header: names
+    are in lower case, and names and values are checked where they come from (dialects/headers.py).
+    """
+
+    __slots__ = ("_chunked", "_cycle", "_left", "_listener", "_protocol", "is_gone", "is_whole")
 
     def __init__(self, protocol: "EdgeProtocol") -> None:
         self._protocol = protocol
+        self._cycle: RequestResponseCycle = protocol.cycle
         self._listener: Callable[[], None] | None = None
+        self._chunked = False
+        self._left: int | None = None
         self.is_gone = False
+        self.is_whole = False
+
+    def belongs_to(self, cycle: RequestResponseCycle) -> None:
+        """The request's cycle in uvicorn, whose state is kept as uvicorn would."""
+        self._cycle = cycle
+
+    def take_body(self) -> bytes:
+        """The body of a request that ``is_whole``."""
+        cycle = self._cycle
+        body = bytes(cycle.body)
+        cycle.body = bytearray()
+        return body
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write the reply's head, and choose its framing."""
+        cycle = self._cycle
+        if cycle.disconnected:
+            return
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        lines = [STATUS_LINE[status]]
+        length: int | None = None
+        for name, value in (*cycle.default_headers, *headers):
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"connection":
+                cycle.keep_alive = cycle.keep_alive and value != b"close"
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        self._left = length
+        if cycle.scope["method"] == "HEAD" or status in (204, 304):
+            self._left = None
+        elif length is None and cycle.scope["http_version"] == "1.1":
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif length is None:
+            cycle.keep_alive = False  # HTTP/1.0 knows no chunks: the reply ends with the connection
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines):
+            raise RuntimeError("A reply's header would break out of its line.")
+        cycle.transport.write(head + b"\r\n")
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the body."""
+        cycle = self._cycle
+        if cycle.disconnected or not data or cycle.scope["method"] == "HEAD":
+            return
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                raise RuntimeError("A reply is longer than its head says.")
+        cycle.transport.write(data)
+
+    def end(self) -> None:
+        """The body is whole: the connection may serve its next request."""
+        cycle = self._cycle
+        if cycle.disconnected:
+            return
+        if self._chunked:
+            cycle.transport.write(b"0\r\n\r\n")
+        elif self._left:
+            raise RuntimeError("A reply is shorter than its head says.")
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads so slowly that more should wait for ``drained``."""
+        return self._cycle.flow.write_paused and not self._cycle.disconnected
+
+    async def drained(self) -> None:
+        """Wait until the client has read on."""
+        await self._cycle.flow.drain()
 
     def when_gone(self, listener: Callable[[], None] | None) -> None:
         """Call ``listener`` once when the client leaves (at once if it has), None to stop."""
@@ -69,7 +161,7 @@ def protocol_class(limits: Limits) -> type[asyncio.Protocol]:
 
 class EdgeProtocol(HttpToolsProtocol):
     """uvicorn's httptools protocol with limits. Reads uvicorn's own fields, hence the pinned
-    version and tests/system/test_edge.py."""
+    version; tests/system/test_bad_input.py and test_attacks.py hold it to its word."""
 
     edge_limits: Limits
 
@@ -80,6 +172,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._links: list[Link] = []
         self._is_counted = False
         self._is_deaf = False
+        self._is_in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -119,22 +212,28 @@ class EdgeProtocol(HttpToolsProtocol):
                 self.cycle.keep_alive = False
         except httptools.HttpParserError:
             self._refuse("invalid_request", "These bytes are no HTTP request.")
+        # Nearly every head comes in one piece, and needs no timer.
+        if self._is_in_head and self._header_timer is None and not self._is_deaf:
+            self._start_header_timer()
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
-        if self._header_timer is None:
-            self._start_header_timer()
+        self._is_in_head = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self._is_in_head = False
         self._stop_header_timer()
         if self._is_deaf:
             return
@@ -142,6 +241,7 @@ class EdgeProtocol(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)[LINK] = link
         self._links.append(link)
         super().on_headers_complete()
+        link.belongs_to(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         if not self._is_deaf:
@@ -150,6 +250,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._is_deaf:
             super().on_message_complete()
+            if self._links:
+                self._links[-1].is_whole = True
 
     def on_response_complete(self) -> None:
         if self._links:

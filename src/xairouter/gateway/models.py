@@ -28,26 +28,26 @@ async def answer_models(
     dialect = asking_dialect(match.path, talk.headers)
     identity = await identifier.resolve(talk.headers, talk.query)
     if isinstance(identity, Refusal):
-        await talk.refuse(dialect, identity)
+        talk.refuse(dialect, identity)
         return
     address = client_address(talk.scope, talk.headers, trusted)
     refused = enter(identity.caller, now_ms(), address, match.path)
     if refused is not None:
-        await talk.refuse(dialect, refused)
+        talk.refuse(dialect, refused)
         return
     models = usable_models(identity.view, identity.caller)
     wanted = match.variables.get("id")
     if wanted is None:
-        await talk.answer(200, msgspec.json.encode(_list(dialect, models)))
+        talk.answer(200, msgspec.json.encode(_list(dialect, models)))
         return
     name = wanted.removeprefix("models/")
     if name not in models:
-        await talk.refuse(
+        talk.refuse(
             dialect,
             Refusal("model_not_found", f"This account may use no model “{name[:128]}”.", "model"),
         )
         return
-    await talk.answer(200, msgspec.json.encode(_item(dialect, name, models[name])))
+    talk.answer(200, msgspec.json.encode(_item(dialect, name, models[name])))
 
 
 def _list(dialect: Dialect, models: Listed) -> dict[str, Any]:

@@ -66,11 +66,11 @@ class Pipeline:
         dialect = DIALECTS[match.operation.dialect]
         started = parts.running.now()
         if parts.running.is_draining:
-            await self._refuse(talk, dialect, _CUTS[running.DRAINING])
+            self._refuse(talk, dialect, _CUTS[running.DRAINING])
             return
         identity = await parts.identifier.resolve(talk.headers, talk.query)
         if isinstance(identity, Refusal):
-            await self._refuse(talk, dialect, identity)
+            self._refuse(talk, dialect, identity)
             return
         work = Work(talk, match, dialect, identity, started)
         work.address = client_address(talk.scope, talk.headers, parts.trusted_proxies)
@@ -79,7 +79,7 @@ class Pipeline:
         if not parts.admission.enter(owner_id):
             await parts.admission.hold_back()
             parts.book.refuse(first_record(parts, work, REFUSED, _CROWDED))
-            await self._refuse(talk, dialect, _CROWDED)
+            self._refuse(talk, dialect, _CROWDED)
             return
         try:
             plan = (
@@ -89,7 +89,7 @@ class Pipeline:
             )
             if isinstance(plan, Refusal):
                 parts.book.refuse(first_record(parts, work, REFUSED, plan))
-                await self._refuse(talk, dialect, plan)
+                self._refuse(talk, dialect, plan)
             else:
                 await self._run(work, plan)
         except ClientGoneError:
@@ -101,9 +101,9 @@ class Pipeline:
                 # Counts once: what has been settled already stays as it is.
                 parts.counters.settle(work.held, Tally())
 
-    async def _refuse(self, talk: Talk, dialect: Dialect, refusal: Refusal) -> None:
+    def _refuse(self, talk: Talk, dialect: Dialect, refusal: Refusal) -> None:
         self._parts.metrics.refusals.labels(refusal.code).inc()
-        await talk.refuse(dialect, refusal)
+        talk.refuse(dialect, refusal)
 
     async def _understand(self, work: Work) -> Refusal | None:
         """Read the body and peek at it."""
@@ -145,9 +145,9 @@ class Pipeline:
         """Open an entry, serve the call, close the entry: however it ends."""
         parts, talk = self._parts, work.talk
         try:
-            work.entry = await parts.book.open(first_record(parts, work, INTERRUPTED))
+            work.entry = parts.book.open(first_record(parts, work, INTERRUPTED))
         except LedgerError:
-            await self._refuse(
+            self._refuse(
                 talk,
                 work.dialect,
                 Refusal(
@@ -168,11 +168,11 @@ class Pipeline:
             if call.cut_reason is None:
                 raise
             _uncancel()
-            outcome, code = await self._cut(work, call.cut_reason)
+            outcome, code = self._cut(work, call.cut_reason)
         except Exception as error:  # noqa: BLE001 -- the edge of the data plane
             log.error("call_failed", call_id=talk.call_id, exc_info=error)
             outcome, code = UPSTREAM_ERROR, "internal_error"
-            await self._give_up(work, Refusal(code, "The router failed while serving this call."))
+            self._give_up(work, Refusal(code, "The router failed while serving this call."))
         finally:
             parts.running.end(call)
             talk.link.when_gone(None)
@@ -203,34 +203,33 @@ class Pipeline:
                 return await pass_on(parts, work, route, tried.answer)
         if kept is not None:
             return await pass_on(self._parts, work, *kept)
-        await self._refuse(work.talk, work.dialect, refusal)
-        return UPSTREAM_ERROR, refusal.code
+        self._refuse(work.talk, work.dialect, refusal)
+        return REFUSED if refusal.code == "ledger_unavailable" else UPSTREAM_ERROR, refusal.code
 
-    async def _cut(self, work: Work, reason: str) -> tuple[str, str | None]:
+    def _cut(self, work: Work, reason: str) -> tuple[str, str | None]:
         """The call was ended from outside: say so to the client as far as that is possible."""
         if reason == running.CLIENT_GONE:
             # Many clients leave at the stream's last word, before the transport's own end.
             has_all = work.meter is not None and work.meter.has_ended
             return COMPLETED if has_all else CLIENT_GONE, None
         refusal = _CUTS[reason]
-        await self._give_up(work, refusal)
+        self._give_up(work, refusal)
         is_timeout = reason in (running.IDLE, running.TOO_LONG)
         return UPSTREAM_ERROR if is_timeout else INTERRUPTED, refusal.code
 
-    async def _give_up(self, work: Work, refusal: Refusal) -> None:
+    def _give_up(self, work: Work, refusal: Refusal) -> None:
         if work.talk.has_started:
-            await break_off(work.talk, work.dialect, work.reply, refusal)
+            break_off(work.talk, work.dialect, work.reply, refusal)
         else:
-            await self._refuse(work.talk, work.dialect, refusal)
+            self._refuse(work.talk, work.dialect, refusal)
 
 
 def _draw(work: Work) -> int:
     """What chooses between keys: the conversation, so that it stays on one; else chance."""
-    if len(work.identity.view.catalogue.keys) > 1:
-        found = conversation_of(work.body, session_of(work.talk))
-        if found is not None:
-            return found
-    return secrets.randbits(64)
+    if len(work.identity.view.catalogue.keys) < 2:
+        return 0
+    found = conversation_of(work.body, session_of(work.talk))
+    return secrets.randbits(64) if found is None else found
 
 
 async def _absorb_late_cut(call: RunningCall) -> None:

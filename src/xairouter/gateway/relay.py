@@ -11,7 +11,7 @@ from xairouter.gateway.running import RunningCall
 from xairouter.gateway.talk import Talk
 from xairouter.upstream.interface import Reply
 
-Watch = Callable[[], Awaitable[None]]
+Watch = Callable[[], Awaitable[None] | None]
 
 
 def header_of(reply: Reply, name: str) -> str:
@@ -35,33 +35,37 @@ async def relay(
 ) -> None:
     """Pass a reply on as it comes, waiting for a slow reader.
 
-    ``watch`` runs after each piece (first byte, progress). Raises UpstreamError where the reply
-    breaks off; the client then has what came until there.
+    ``watch`` runs after each piece (first byte, progress) and returns what is to be waited for.
+    Raises UpstreamError where the reply breaks off; the client then has what came until there.
     """
     stripper = UsageStripper() if strip_usage and is_event_stream(reply) else None
     headers = returned(reply.headers)
     if stripper is not None:
         headers = [(name, value) for name, value in headers if name != b"content-length"]
-    await talk.start(reply.status, [*headers, (b"x-xairouter-origin", b"provider")])
+    talk.start(reply.status, [*headers, (b"x-xairouter-origin", b"provider")])
+    link = talk.link
     while chunk := await reply.read():
         call.touched_at = now()
         meter.feed(chunk)
-        await watch()
+        due = watch()
+        if due is not None:
+            await due
         if stripper is not None:
             chunk = stripper.feed(chunk)
-        if chunk:
-            await talk.body(chunk)
+        link.write(chunk)
+        if link.is_full:
+            await link.drained()
             call.touched_at = now()
-    await talk.end(stripper.finish() if stripper is not None else b"")
+    talk.end(stripper.finish() if stripper is not None else b"")
 
 
-async def break_off(talk: Talk, dialect: Dialect, reply: Reply | None, refusal: Refusal) -> None:
+def break_off(talk: Talk, dialect: Dialect, reply: Reply | None, refusal: Refusal) -> None:
     """End a reply that cannot go on: a stream by one error event, anything else by cutting it."""
     if talk.link.is_gone:
         return
     if reply is not None and is_event_stream(reply):
         event = dialect.refuse_midstream(ERRORS[refusal.code], refusal, talk.call_id)
         # The event that was under way, if any, ends here.
-        await talk.end(b"\n\n" + event)
+        talk.end(b"\n\n" + event)
     else:
         talk.link.abort()

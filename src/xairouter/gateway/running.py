@@ -87,6 +87,8 @@ class Running:
         self.is_draining = False
         self.is_leaving = False
         self._all_over = asyncio.Event()
+        metrics.follow(metrics.running, lambda: len(self._calls))
+        metrics.follow(metrics.blind, lambda: directory.blind_for)
         self._unsure: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -95,7 +97,6 @@ class Running:
     def begin(self, identity: Identity) -> RunningCall:
         call = RunningCall(identity, self.now())
         self._calls.add(call)
-        self._metrics.running.inc()
         return call
 
     def end(self, call: RunningCall) -> None:
@@ -103,7 +104,6 @@ class Running:
         self._calls.discard(call)
         if not self._calls:
             self._all_over.set()
-        self._metrics.running.dec()
 
     async def review(self, owner_id: str) -> None:
         """An owner changed: end its calls that would not be admitted any more.
@@ -175,7 +175,7 @@ class Running:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
             turn += 1
-            self._metrics.blind.set(self._directory.blind_for)
+            self._metrics.refresh()
             if self._calls and self._directory.is_too_blind:
                 self._cut_unsure(list(self._calls))
             if turn % 4 == 0:

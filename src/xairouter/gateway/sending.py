@@ -1,5 +1,6 @@
 """One attempt: the outbound request of a route, sent through custody; and its reply, relayed."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from xairouter.clock import now_ms
@@ -181,19 +182,20 @@ async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple
     )
     work.progress_at = parts.running.now()
 
-    async def watch() -> None:
+    def watch() -> Awaitable[None] | None:
         now = parts.running.now()
         if work.first_byte_ms is None:
             work.first_byte_ms = int((now - work.started) * 1000)
             parts.metrics.first_byte.observe(now - work.started)
         made = meter.tally.object_id
-        if work.match.operation.makes_object and made and not work.knows_object:
+        if made and not work.knows_object and work.match.operation.makes_object:
             work.knows_object = True
             parts.directory.remember_object(work.identity.caller, made, route.key.id)
-            await entry.progress(provider_object_id=made, status=reply.status)
+            return entry.progress(provider_object_id=made, status=reply.status)
         if now - work.progress_at >= PROGRESS_SECONDS:
             work.progress_at = now
-            await entry.progress(**known_so_far(work, meter.peek_usage()))
+            return entry.progress(**known_so_far(work, meter.peek_usage()))
+        return None
 
     try:
         await relay(
@@ -206,12 +208,12 @@ async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple
             watch=watch,
         )
     except UpstreamError as error:
-        await break_off(work.talk, work.dialect, reply, Refusal(error.code, str(error)))
+        break_off(work.talk, work.dialect, reply, Refusal(error.code, str(error)))
         return UPSTREAM_ERROR, error.code
     except LedgerError:
         # A frame on the way is lost, the call is not: its record is written at the end.
         refusal = Refusal("ledger_unavailable", "The call cannot be recorded any further.")
-        await break_off(work.talk, work.dialect, reply, refusal)
+        break_off(work.talk, work.dialect, reply, refusal)
         return UPSTREAM_ERROR, refusal.code
     if work.match.operation.makes_object and not work.knows_object:
         made = meter.finish().object_id

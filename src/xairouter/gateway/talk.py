@@ -29,22 +29,27 @@ class ClientGoneError(Exception):
 class BodyBudget:
     """The sum of request bodies in memory; shared by all calls of a process."""
 
-    def __init__(self, most: int, gauge: Callable[[float], None]) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._held = 0
-        self._gauge = gauge
+        self.held = 0
 
     def take(self, size: int) -> bool:
         """Count ``size`` more bytes; False, and nothing counted, if that is too much."""
-        if self._held + size > self._most:
+        if self.held + size > self._most:
             return False
-        self._held += size
-        self._gauge(self._held)
+        self.held += size
         return True
 
     def give_back(self, size: int) -> None:
-        self._held -= size
-        self._gauge(self._held)
+        self.held -= size
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """A repeated header counts as its values joined, as RFC 9110 §5.3 has it."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
 
 
 class Talk:
@@ -54,7 +59,6 @@ class Talk:
         "_budget",
         "_is_read",
         "_receive",
-        "_send",
         "_taken",
         "call_id",
         "closes",
@@ -70,19 +74,15 @@ class Talk:
         "status",
     )
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, call_id: str, budget: BodyBudget
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, call_id: str, budget: BodyBudget) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope.get("query_string", b"")
-        self.headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            # A repeated header counts as its values joined, as RFC 9110 has it.
-            self.headers[name] = (
-                self.headers[name] + b", " + value if name in self.headers else value
-            )
+        sent: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(sent)
+        if len(self.headers) != len(sent):
+            self.headers = _joined(sent)
         self.link: Link = scope[LINK]
         self.call_id = call_id
         self.status: int | None = None
@@ -91,7 +91,6 @@ class Talk:
         self.receipt: list[tuple[bytes, bytes]] = []
         self.limits: list[tuple[bytes, bytes]] = []
         self._receive = receive
-        self._send = send
         self._budget = budget
         self._taken = 0
         self._is_read = False
@@ -114,6 +113,11 @@ class Talk:
             return Refusal("body_too_large", f"The body is larger than {most} bytes.")
         inflater = gunzip() if encoding == "gzip" else None
         parts: list[bytes] = []
+        if self.link.is_whole and not self._is_read:
+            self._is_read = True
+            refusal = self._keep(self.link.take_body(), inflater, parts, most)
+            if refusal is not None:
+                return refusal
         while not self._is_read:
             try:
                 async with asyncio.timeout(idle_seconds):
@@ -155,39 +159,31 @@ class Talk:
         self._budget.give_back(self._taken)
         self._taken = 0
 
-    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the reply's head, with the headers that every reply carries."""
         call_id = self.call_id.encode()
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    *headers,
-                    (b"x-xairouter-call-id", call_id),
-                    (b"x-request-id", call_id),
-                    *self.receipt,
-                    *self.limits,
-                    *(CLOSES if self.closes else ()),
-                ],
-            }
+        self.link.start(
+            status,
+            (
+                *headers,
+                (b"x-xairouter-call-id", call_id),
+                (b"x-request-id", call_id),
+                *self.receipt,
+                *self.limits,
+                *(CLOSES if self.closes else ()),
+            ),
         )
         self.status = status
         self.has_started = True
 
-    async def body(self, data: bytes) -> None:
-        """Send a piece of the body; waits while the client reads slowly."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+    def end(self, data: bytes = b"") -> None:
+        """Send the last piece of the body."""
+        self.link.write(data)
+        self.link.end()
 
-    async def end(self, data: bytes = b"") -> None:
-        """Send the last piece."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
-
-    async def answer(
-        self, status: int, body: bytes, extra: Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    def answer(self, status: int, body: bytes, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """A whole JSON reply of our own."""
-        await self.start(
+        self.start(
             status,
             [
                 (b"content-type", b"application/json"),
@@ -196,9 +192,9 @@ class Talk:
                 *extra,
             ],
         )
-        await self.end(body)
+        self.end(body)
 
-    async def refuse(self, dialect: Dialect, refusal: Refusal) -> None:
+    def refuse(self, dialect: Dialect, refusal: Refusal) -> None:
         """Our “no” in the client's dialect."""
         row = ERRORS[refusal.code]
         extra = [(b"x-xairouter-error", refusal.code.encode())]
@@ -209,7 +205,7 @@ class Talk:
         if not self._is_read and self.method == "POST":
             # The rest of the body is not awaited, so the connection cannot serve another request.
             self.closes = True
-        await self.answer(row.status, dialect.refuse(row, refusal, self.call_id), extra)
+        self.answer(row.status, dialect.refuse(row, refusal, self.call_id), extra)
 
 
 def client_address(scope: Scope, headers: dict[bytes, bytes], trusted: tuple[Network, ...]) -> str:

@@ -10,7 +10,7 @@ from xairouter.domain.records import UsageRecord
 from xairouter.errors import LedgerError
 from xairouter.ledger.frames import Attempt, Begin, Finish, Progress
 from xairouter.ledger.journal import Journal
-from xairouter.observe import Metrics, log
+from xairouter.observe import Metrics
 
 REFUSALS_PER_SECOND = 50
 """Refusals of one account above this are counted, not recorded."""
@@ -39,7 +39,7 @@ class Entry:
         )
         await self._book.journal.append(self.record.call_id, frame)
         self.attempts += 1
-        self._book.metrics.attempts.inc()
+        self._book.metrics.attempted()
         self.record = msgspec.structs.replace(
             self.record,
             attempts=self.attempts,
@@ -92,11 +92,14 @@ class Book:
         self._refusals: dict[str, int] = defaultdict(int)
         self._refusals_second = 0
 
-    async def open(self, record: UsageRecord) -> Entry:
-        """A new entry; raises LedgerError where the journal has no room for one."""
+    def open(self, record: UsageRecord) -> Entry:
+        """A new entry; raises LedgerError where the journal has no room for one.
+
+        Its frame goes to the kernel together with that of the first attempt, which is waited for.
+        """
         if not self.journal.has_room:
             raise LedgerError("The journal has reached its size limit.")
-        await self.journal.append(record.call_id, Begin(record))
+        self.journal.add(record.call_id, Begin(record))
         return Entry(self, record)
 
     def refuse(self, record: UsageRecord) -> None:
@@ -113,12 +116,9 @@ class Book:
 
     def finish(self, record: UsageRecord) -> None:
         """Journal a whole record and queue it for the drain."""
-        try:
-            self.journal.add(record.call_id, Finish(record))
-        except LedgerError as error:
-            log.error("journal_write_failed", call_id=record.call_id, reason=str(error))
+        self.journal.add(record.call_id, Finish(record))
         self._finished.append(record)
-        self.metrics.calls.labels(record.dialect, record.outcome).inc()
+        self.metrics.call_ended(record.dialect, record.outcome)
 
     def bind(self, record: UsageRecord) -> None:
         """A running call has made a provider object: its binding is not to wait for its end."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from xairouter.errors import LedgerError
 from xairouter.ledger.frames import Frame, Recovery, decode_all, encode
+from xairouter.observe import log
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 
@@ -49,8 +50,8 @@ class Journal:
             raise LedgerError(f"The journal folder {folder} is in use by another process.")
         self._number = max((int(path.stem) for path in folder.glob("*.log")), default=0)
         self._segments: list[_Segment] = []
-        self._waiting: list[tuple[str, bytes]] = []
-        self._turn: asyncio.Future[None] | None = None
+        self._frames: list[tuple[str, bytes]] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._sync_timer: asyncio.TimerHandle | None = None
         self._next_segment()
@@ -66,23 +67,24 @@ class Journal:
         return self.size < self._max_bytes
 
     def add(self, call_id: str, frame: Frame) -> None:
-        """Write a frame now, in this very call; raises LedgerError if the disk does not take it.
+        """Write a frame at the end of this turn of the loop, behind those that wait already.
 
-        For the finish of a call, which may not wait.
+        For what the caller does not wait for: the finish of a call, and its begin, which is in the
+        kernel before any later frame of the call is. A disk that does not take it is logged.
         """
-        self._put([(call_id, encode(frame))])
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._frames.append((call_id, encode(frame)))
 
     async def append(self, call_id: str, frame: Frame) -> None:
         """Write a frame before the caller goes on; raises LedgerError if the disk does not.
 
         Frames of one turn of the loop share one write.
         """
-        self._waiting.append((call_id, encode(frame)))
-        if self._turn is None:
-            loop = asyncio.get_running_loop()
-            self._turn = loop.create_future()
-            loop.call_soon(self._flush)
-        await asyncio.shield(self._turn)
+        self.add(call_id, frame)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def drained(self, call_ids: set[str]) -> None:
         """These calls are in storage: remove the segments that nothing needs any more."""
@@ -99,6 +101,7 @@ class Journal:
 
     async def close(self) -> None:
         """Force everything to disk and let the folder go; remove it if it is empty."""
+        self._flush()
         if self._sync_timer is not None:
             self._sync_timer.cancel()
         self._syncer.shutdown(wait=True)
@@ -111,21 +114,23 @@ class Journal:
         release_folder(self.folder, self._lock)
 
     def _flush(self) -> None:
-        turn, self._turn = self._turn, None
-        frames, self._waiting = self._waiting, []
-        assert turn is not None
+        frames, self._frames = self._frames, []
+        waiters, self._waiters = self._waiters, []
+        if not frames:
+            return  # The journal was closed meanwhile, and has written them.
         failure: LedgerError | None = None
         try:
             self._put(frames)
         except LedgerError as error:
             failure = error
-        if turn.cancelled():
-            return
-        if failure is not None:
-            turn.set_exception(failure)
-            turn.exception()  # Every waiter gets it; none is no bug.
-        else:
-            turn.set_result(None)
+            log.error("journal_write_failed", frames=len(frames), reason=str(error))
+        for waiter in waiters:
+            if waiter.done():
+                continue  # Its call was cut.
+            if failure is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(failure)
 
     def _put(self, frames: list[tuple[str, bytes]]) -> None:
         if self._segments[-1].size >= SEGMENT_BYTES:

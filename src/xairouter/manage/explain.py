@@ -33,7 +33,7 @@ from xairouter.policy.limits import (
     has_budget,
     unpriced,
 )
-from xairouter.policy.routing import Trace, choose, read_model
+from xairouter.policy.routing import Trace, choose, find_ways
 from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS
 from xairouter.storage import keys, owners, records, rollups
 
@@ -200,7 +200,8 @@ class _Explainer:
                 self._say(name, NOT_ASKED, "No model is named.")
             return None
         self._say("model_named", PASS, model[:128])
-        wanted = read_model(self._view, self._caller, dialect, model)
+        ways = find_ways(self._view, self._caller, dialect, model)
+        wanted = ways.wanted
         question = Question(
             self._caller,
             self._now,
@@ -212,7 +213,7 @@ class _Explainer:
         )
         self._ask("allow_models", access.model_is_allowed(question), self._source("models"))
         draw = secrets.randbits(64)
-        plan = choose(self._view, self._caller, dialect, wanted, draw=draw, trace=self._trace)
+        plan = choose(ways, dialect, draw=draw, trace=self._trace)
         if isinstance(plan, Refusal) and plan.code == "level_not_allowed":
             self._say("routes", PASS, f"{wanted.mapped.model} is served.")
             self._ask("allow_levels", plan, self._source("levels"))

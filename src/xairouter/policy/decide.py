@@ -18,7 +18,7 @@ from xairouter.policy.access import (
 )
 from xairouter.policy.health import awake
 from xairouter.policy.interface import Binding, Caller, OwnerView, Question, Situation
-from xairouter.policy.routing import Trace, choose, read_model
+from xairouter.policy.routing import Trace, choose, find_ways
 
 
 def admit(caller: Caller, now_ms: int) -> Refusal | None:
@@ -43,7 +43,8 @@ def plan_call(
     dialect = match.operation.dialect
     if peek.model is None:
         return _plan_object(view, caller, dialect, peek, situation)
-    wanted = read_model(view, caller, dialect, peek.model)
+    ways = find_ways(view, caller, dialect, peek.model)
+    wanted = ways.wanted
     question = Question(
         caller,
         0,
@@ -59,7 +60,7 @@ def plan_call(
     pinned = _pinned_key(view, caller, peek, situation.bindings)
     if isinstance(pinned, Refusal):
         return pinned
-    plan = choose(view, caller, dialect, wanted, draw=situation.draw, trace=trace)
+    plan = choose(ways, dialect, draw=situation.draw, trace=trace)
     if isinstance(plan, Refusal):
         return plan
     refused = output_is_allowed(question)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from xairouter.domain.accounts import Account, ApiKey, OwnerSettings, ProviderKey
@@ -23,6 +24,10 @@ class OwnerView:
     provider_keys: Mapping[str, ProviderKey]
     catalogue: Catalogue
     routing: Routing = field(default_factory=Routing)
+    ways: dict[tuple[int, str, str], tuple["Caller", Any]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """What ``routing.find_ways`` has found out once; goes with the view."""
 
     @property
     def zone(self) -> ZoneInfo:

@@ -28,7 +28,7 @@ from xairouter.policy.limits import (
     unpriced,
 )
 from xairouter.policy.pricing import cost_of
-from xairouter.policy.routing import choose, read_model
+from xairouter.policy.routing import choose, find_ways
 from xairouter.policy.windows import (
     BUCKETS,
     EVER,
@@ -126,12 +126,13 @@ class World:
         refusal = access.path_is_allowed(Question(caller, 0, "", path))
         if refusal is not None or not asked:
             return _Verdict(refusal)
-        wanted = read_model(self.view, caller, dialect, asked)
+        ways = find_ways(self.view, caller, dialect, asked)
+        wanted = ways.wanted
         question = Question(caller, 0, "", path, wanted.asked.model, wanted.mapped.model)
         refusal = access.model_is_allowed(question)
         if refusal is not None:
             return _Verdict(refusal)
-        plan = choose(self.view, caller, dialect, wanted, draw=0)
+        plan = choose(ways, dialect, draw=0)
         if isinstance(plan, Refusal):
             return _Verdict(plan)
         first = plan.routes[0]

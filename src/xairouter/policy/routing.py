@@ -6,7 +6,7 @@ that ``model_failover`` names, the same again. Inside a level keys share the loa
 rendezvous hashing of the session, so that a conversation stays on one key while it is healthy.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import log
@@ -21,6 +21,8 @@ from xairouter.policy.patterns import best_match
 
 MOST_ROUTES = 64
 """Routes of one plan; further ones are left out."""
+MOST_KEPT, LONGEST_KEPT = 4096, 256
+"""Ways that a view remembers, and the longest name for which it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +55,67 @@ def read_model(view: OwnerView, caller: Caller, dialect: str, model: str) -> Wan
     return Wanted(asked, mapped)
 
 
-def choose(
-    view: OwnerView,
-    caller: Caller,
-    dialect: str,
-    wanted: Wanted,
-    *,
-    draw: int,
-    trace: Trace | None = None,
-) -> Plan | Refusal:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Keys of one level that may serve a model. ``place`` – 0, or how far model_failover went on.
+    ``turn`` – 0, or how far switch_over did."""
+
+    place: int
+    turn: int
+    level: int
+    model: str
+    keys: tuple[ProviderKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """All that is settled about a name before a call draws its lot: what it means, and the groups of
+    keys in their order, or why there are none."""
+
+    wanted: Wanted
+    groups: tuple[Group, ...] | Refusal
+
+
+def find_ways(view: OwnerView, caller: Caller, dialect: str, model: str) -> Ways:
+    """The ways to a model for an account; found out once for each view."""
+    place = id(caller), dialect, model
+    known = view.ways.get(place)
+    # The caller is kept beside what holds for it, so that no other one has its number meanwhile.
+    if known is not None and known[0] is caller:
+        made: Ways = known[1]
+        return made
+    wanted = read_model(view, caller, dialect, model)
+    found = Ways(wanted, _groups(view, caller, dialect, wanted))
+    if len(model) <= LONGEST_KEPT:
+        if len(view.ways) >= MOST_KEPT:
+            view.ways.clear()
+        view.ways[place] = caller, found
+    return found
+
+
+def choose(ways: Ways, dialect: str, *, draw: int, trace: Trace | None = None) -> Plan | Refusal:
     """The routes to try, best first; sleeping keys are looked at later."""
-    if not view.catalogue.keys:
-        return Refusal("no_provider_key", "The owner has no active provider key.")
+    if isinstance(ways.groups, Refusal):
+        return ways.groups
     routes: list[Route] = []
     seen: set[tuple[str, str]] = set()
+    for group in ways.groups:
+        for key in share(group.keys, draw):
+            if (key.id, group.model) in seen or len(routes) >= MOST_ROUTES:
+                continue
+            seen.add((key.id, group.model))
+            routes.append(Route(key, group.model, dialect))
+            if trace is not None:
+                trace.add(key, group.model, _why(group))
+    return Plan(tuple(routes))
+
+
+def _groups(
+    view: OwnerView, caller: Caller, dialect: str, wanted: Wanted
+) -> tuple[Group, ...] | Refusal:
+    if not view.catalogue.keys:
+        return Refusal("no_provider_key", "The owner has no active provider key.")
+    groups: list[Group] = []
     forbidden: Refusal | None = None
     found = False
     models = [wanted.mapped, *_failover(view, caller, dialect, wanted.mapped)]
@@ -80,16 +129,11 @@ def choose(
             forbidden = forbidden or levels
             continue
         for turn, level in enumerate(levels):
-            here = [key for key in keys if key.level == level]
-            for key in share(here, draw):
-                if (key.id, named.model) in seen or len(routes) >= MOST_ROUTES:
-                    continue
-                seen.add((key.id, named.model))
-                routes.append(Route(key, named.model, dialect))
-                if trace is not None:
-                    trace.add(key, named.model, _why(place, turn, level, len(here)))
-    if routes:
-        return Plan(tuple(routes))
+            here = tuple(key for key in keys if key.level == level)
+            if here:
+                groups.append(Group(place, turn, level, named.model, here))
+    if groups:
+        return tuple(groups)
     if forbidden is not None:
         return forbidden
     if found:
@@ -130,14 +174,14 @@ def usable_models(view: OwnerView, caller: Caller) -> Mapping[str, tuple[Provide
     return found
 
 
-def _why(place: int, turn: int, level: int, count: int) -> str:
-    words = [f"level {level}"]
-    if turn:
+def _why(group: Group) -> str:
+    words = [f"level {group.level}"]
+    if group.turn:
         words.append("by switch_over")
-    if place:
+    if group.place:
         words.append("by model_failover")
-    if count > 1:
-        words.append(f"one of {count} keys, by weight and session")
+    if len(group.keys) > 1:
+        words.append(f"one of {len(group.keys)} keys, by weight and session")
     return ", ".join(words)
 
 
@@ -183,7 +227,7 @@ def _level_refused(caller: Caller, level: int, model: str) -> Refusal:
     )
 
 
-def share(keys: list[ProviderKey], draw: int) -> list[ProviderKey]:
+def share(keys: Sequence[ProviderKey], draw: int) -> Sequence[ProviderKey]:
     """Weighted rendezvous hashing: each key wins in proportion to its weight.
 
     Keys that their provider rejected come last. Source: Thaler and Ravishankar 1998; weights by

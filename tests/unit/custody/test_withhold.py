@@ -5,8 +5,10 @@ import gzip
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from xairouter.custody.withhold import needles, quotes, readable
+from xairouter.custody.withhold import Search, needles, quotes, readable
 
 SECRET = "sk-ant-api03-Zx9+/qweRTYuiop123456=="
 
@@ -25,7 +27,20 @@ SECRET = "sk-ant-api03-Zx9+/qweRTYuiop123456=="
     ],
 )
 def test_every_disguise_is_found(quoted: str):
-    assert quotes(b'{"error":"the key %s is bad"}' % quoted.encode(), needles(SECRET))
+    said = b'{"error":"the key %s is bad"}' % quoted.encode()
+    assert quotes(said, needles(SECRET))
+    assert Search(SECRET).finds(said)
+
+
+@given(
+    secret=st.text("abcXYZ019-_+/=é", min_size=1, max_size=60),
+    around=st.text("abcXYZ019-_", max_size=20),
+    data=st.data(),
+)
+def test_the_quick_search_finds_what_the_thorough_one_does(secret: str, around: str, data):
+    known = sorted(needles(secret))
+    said = around.encode() + data.draw(st.sampled_from([*known, b"nothing"])) + around.encode()
+    assert Search(secret).finds(said) == quotes(said, frozenset(known))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """From a model's name to the keys that serve it."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from xairouter.policy.catalogue import compile_catalogue, listed_models
 from xairouter.policy.interface import Caller, OwnerView
 from xairouter.policy.patterns import matches
 from xairouter.policy.pricing import OwnerPrices
-from xairouter.policy.routing import choose, read_model, usable_models
+from xairouter.policy.routing import choose, find_ways, usable_models
 from xairouter.policy.rules import read_routing
 
 
@@ -76,7 +77,7 @@ def chosen(
     **routing: Any,
 ) -> Any:
     seen, who = view(keys, **routing), by or caller()
-    plan = choose(seen, who, dialect, read_model(seen, who, dialect, model), draw=draw)
+    plan = choose(find_ways(seen, who, dialect, model), dialect, draw=draw)
     if isinstance(plan, Refusal):
         return plan.code
     return [(route.key.name, route.model) for route in plan.routes]
@@ -129,10 +130,22 @@ def test_disabled_keys_are_not_there_and_rejected_ones_come_last():
 def test_another_dialect_is_named():
     keys = [key("a", endpoints={"anthropic_messages": "https://x"}, models=("claude",))]
     seen, who = view(keys), caller()
-    wanted = read_model(seen, who, "openai_chat", "claude")
-    refusal = choose(seen, who, "openai_chat", wanted, draw=1)
+    refusal = choose(find_ways(seen, who, "openai_chat", "claude"), "openai_chat", draw=1)
     assert isinstance(refusal, Refusal)
     assert "anthropic_messages" in refusal.message
+
+
+def test_ways_that_are_known_hold_for_their_caller_and_their_view_alone():
+    keys = [key("a", models=("m",))]
+    seen, free, bound = (
+        view(keys),
+        caller(),
+        caller(account("acc", model_map={"m": "other"})),
+    )
+    for _ in range(2):
+        assert find_ways(seen, free, "openai_chat", "m").wanted.mapped.model == "m"
+        assert find_ways(seen, bound, "openai_chat", "m").wanted.mapped.model == "other"
+    assert replace(seen, revision=9).ways == {}
 
 
 def test_weights_are_kept_over_many_draws():
