@@ -77,7 +77,7 @@ def record(number: int, **values: Any) -> UsageRecord:
 
 async def store(database: Database, *some: UsageRecord) -> int:
     async with database.write() as connection:
-        return len(await records.insert_all(connection, some, [], lambda: bytes(16)))
+        return len(await records.insert_all(connection, some, [], bytes))
 
 
 async def test_the_migrations_make_exactly_the_tables_that_the_code_knows(empty: str):

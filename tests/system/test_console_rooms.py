@@ -720,7 +720,7 @@ async def test_live_figures_say_what_is_new_and_miss_nothing_after_a_cut(rig: Ri
             started_at_ms=began,
             outcome="completed",
         )
-        await records.insert_all(connection, [late], [], lambda: b"0" * 16)
+        await records.insert_all(connection, [late], [], bytes)
     assert "event: calls\nid: 3\n" in await listening
     # What others call is nobody's to count.
     member = (await rig.ask("POST", "/api/v1/accounts", {"name": "m"})).json()["api_key"]

@@ -91,9 +91,13 @@ def forwarded(
         if value is not None:
             chosen[name] = value.decode("latin-1")
     accepts = headers.get(b"accept-encoding", b"").decode("latin-1").lower()
-    gzip = not streams and any(
-        part.partition(";")[0].strip() == "gzip" and part.replace(" ", "")[-4:] != ";q=0"
-        for part in accepts.split(",")
+    gzip = (
+        not streams
+        and "gzip" in accepts
+        and any(
+            part.partition(";")[0].strip() == "gzip" and part.replace(" ", "")[-4:] != ";q=0"
+            for part in accepts.split(",")
+        )
     )
     if has_body:
         chosen["content-type"] = said if is_json else "application/json"
@@ -103,18 +107,36 @@ def forwarded(
 
 def returned(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """A provider's reply headers that reach the client."""
-    return [
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in headers
-        if name not in _DROPPED
-        and not name.startswith(_DROPPED_PREFIXES)
-        and _NAME.match(name)
-        and _VALUE.match(value)
-    ]
+    found = []
+    for name, value in headers:
+        known = _KNOWN.get(name, _UNSEEN)
+        if known is _UNSEEN:
+            known = _remember(name)
+        if known is not None and _VALUE.match(value):
+            found.append((known, value.encode("latin-1")))
+    return found
+
+
+_UNSEEN = b"?"
+_KNOWN: dict[str, bytes | None] = {}
+_MOST_KNOWN, _LONGEST_KNOWN = 1024, 64
+
+
+def _remember(name: str) -> bytes | None:
+    """The name as it is sent, None where it stays here. Providers say the same few again and again."""
+    passes = name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES) and _NAME.match(name)
+    sent = name.encode("latin-1") if passes else None
+    if len(name) <= _LONGEST_KNOWN:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[name] = sent
+    return sent
 
 
 def query_for_provider(query: bytes) -> str:
     """The query string without any ``key`` in it, otherwise as it came."""
+    if not query:
+        return ""
     kept = [
         part
         for part in query.decode("latin-1").split("&")

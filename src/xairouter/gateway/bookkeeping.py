@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from xairouter.directory.prices import price_of
-from xairouter.domain.calls import Refusal, Usage
+from xairouter.domain.calls import Refusal, Route, Usage
 from xairouter.domain.records import REFUSED, UsageRecord
 from xairouter.errors import ERRORS
 from xairouter.gateway.relay import header_of
@@ -81,7 +81,7 @@ def close(parts: Parts, work: Work, outcome: str, code: str | None) -> None:
     if not work.entry.attempts:
         known["cost_nano"] = 0  # No provider was asked, so nothing can cost.
     elif work.match.operation.metered:
-        known |= _cost(parts, work, work.entry.record, usage)
+        known |= _cost(parts, work, work.entry.route, usage)
     if work.reply is not None:
         known["provider_request_id"] = (
             header_of(work.reply, "x-request-id") or header_of(work.reply, "request-id") or None
@@ -93,14 +93,16 @@ def close(parts: Parts, work: Work, outcome: str, code: str | None) -> None:
     parts.traces.tell(record, work.talk.header(b"traceparent"))
 
 
-def _cost(parts: Parts, work: Work, record: UsageRecord, usage: Usage) -> Mapping[str, object]:
+def _cost(parts: Parts, work: Work, route: Route | None, usage: Usage) -> Mapping[str, object]:
     """Own prices over the price list; by the name asked of the provider, else the name told."""
-    for model in (record.model_used, usage.model):
+    if route is None:
+        return {}
+    for model in (route.model, usage.model):
         if model is None:
             continue
-        price = price_of(work.identity.view, parts.prices, record.provider or "", model)
+        price = price_of(work.identity.view, parts.prices, route.key.provider, model)
         if price is not None:
-            cost = cost_of(price, usage, record.started_at_ms)
+            cost = cost_of(price, usage, work.began_ms)
             return {
                 "cost_nano": cost.nano,
                 "price_version": price.version,
@@ -116,6 +118,8 @@ def _elapsed_ms(parts: Parts, work: Work) -> int:
 def session_of(talk: Talk) -> str | None:
     """A client's own id of its conversation, if a header tells one."""
     for name in _SESSION_HEADERS:
+        if name not in talk.headers:
+            continue
         value = talk.header(name)
         if value and len(value) <= 128 and value.isprintable():
             return value

@@ -1,7 +1,7 @@
 """The book: an entry for each call, opened before work and closed synchronously at its end."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -19,57 +19,52 @@ REFUSALS_PER_SECOND = 50
 class Entry:
     """One call's place in the book."""
 
-    __slots__ = ("_book", "_is_closed", "attempts", "record")
+    __slots__ = ("_book", "_is_closed", "_record", "_tried", "attempts", "route")
 
     def __init__(self, book: "Book", record: UsageRecord) -> None:
         self._book = book
         self._is_closed = False
-        self.record = record
+        self._record = record
+        self._tried: Mapping[str, object] = {}
         self.attempts = 0
+        self.route: Route | None = None
 
     async def attempt(self, route: Route) -> None:
         """Write that a request is about to be sent; raises LedgerError if that cannot be written."""
-        frame = Attempt(
-            self.record.call_id,
-            route.key.id,
-            route.key.provider,
-            route.key.level,
-            route.model,
-            route.dialect,
-        )
-        await self._book.journal.append(self.record.call_id, frame)
+        call_id, key = self._record.call_id, route.key
+        frame = Attempt(call_id, key.id, key.provider, key.level, route.model, route.dialect)
+        await self._book.journal.append(call_id, frame)
         self.attempts += 1
+        self.route = route
+        self._tried = {
+            "attempts": self.attempts,
+            "provider_key_id": key.id,
+            "provider": key.provider,
+            "level": key.level,
+            "model_used": route.model,
+        }
         self._book.metrics.attempted()
-        self.record = msgspec.structs.replace(
-            self.record,
-            attempts=self.attempts,
-            provider_key_id=route.key.id,
-            provider=route.key.provider,
-            level=route.key.level,
-            model_used=route.model,
-        )
 
     async def progress(self, **known: object) -> None:
         """Write what is known of a running reply, for the case that the process dies. An object that
         the provider made is bound at once where other instances may be asked for it next."""
         made = known.get("provider_object_id")
         if isinstance(made, str):
-            self._book.bind(msgspec.structs.replace(self.record, provider_object_id=made))
-        await self._book.journal.append(
-            self.record.call_id, Progress(self.record.call_id, dict(known))
-        )
+            bound = msgspec.structs.replace(self._record, **self._tried, provider_object_id=made)
+            self._book.bind(bound)
+        call_id = self._record.call_id
+        await self._book.journal.append(call_id, Progress(call_id, dict(known)))
 
     def close(self, **values: object) -> UsageRecord:
         """Write the call's record. Always runs, never waits, and only once counts.
 
         If the disk does not take the frame, the record goes to the drain from memory all the same.
         """
-        if self._is_closed:
-            return self.record
-        self._is_closed = True
-        self.record = msgspec.structs.replace(self.record, **values)
-        self._book.finish(self.record)
-        return self.record
+        if not self._is_closed:
+            self._is_closed = True
+            self._record = msgspec.structs.replace(self._record, **{**self._tried, **values})
+            self._book.finish(self._record)
+        return self._record
 
 
 class Book:

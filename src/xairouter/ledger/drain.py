@@ -115,9 +115,7 @@ class Drain:
 
     async def _store(self, records: Sequence[UsageRecord]) -> None:
         async with self._database.write() as connection:
-            fresh = await insert_all(
-                connection, records, objects_of(records), lambda: secrets.token_bytes(16)
-            )
+            fresh = await insert_all(connection, records, objects_of(records), secrets.token_bytes)
             await raise_all(connection, occasions_of(fresh), now_ms=now_ms(), new_id=fresh_id)
 
 

@@ -47,7 +47,7 @@ database cannot take would hold up the drain for ever."""
 
 def row_of(record: UsageRecord) -> dict[str, Any]:
     """A record as its table's columns; words and numbers that do not fit there are cut."""
-    row = {name: getattr(record, name) for name in UsageRecord.__struct_fields__}
+    row = msgspec.structs.asdict(record)
     for name, length in _LENGTHS.items():
         word = row[name]
         if word is not None and (len(word) > length or "\0" in word):
@@ -65,11 +65,12 @@ async def insert_all(
     connection: AsyncConnection,
     records: Sequence[UsageRecord],
     objects: Sequence[ObjectRow],
-    salt: Callable[[], bytes],
+    chance: Callable[[int], bytes],
 ) -> list[UsageRecord]:
     """Insert records that are not there yet, raise the roll-ups and chains by those only.
 
-    Runs in the caller's write transaction; returns those that are new.
+    Runs in the caller's write transaction; returns those that are new. ``chance`` gives so many
+    random bytes, for the chains' salts.
     """
     rows = {record.call_id: row_of(record) for record in records}
     there = await _stored(connection, list(rows))
@@ -77,8 +78,9 @@ async def insert_all(
     await insert_rows(connection, usage_records, fresh)
     await raise_sums(connection, fresh)
     by_owner: dict[str, list[tuple[str, str, bytes, bytes]]] = defaultdict(list)
-    for row in fresh:
-        grain = salt()
+    salts = chance(16 * len(fresh))
+    for number, row in enumerate(fresh):
+        grain = salts[16 * number : 16 * number + 16]
         by_owner[row["owner_id"]].append(
             ("usage", row["call_id"], grain, chain.leaf_of(grain, row))
         )
