@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from xairouter.policy.limits import WHOLE, Demand, Key
 from xairouter.policy.patterns import matches
 from xairouter.policy.windows import WINDOWS, Window
@@ -27,8 +29,7 @@ History = Callable[[str, Key, Window, int, ZoneInfo, frozenset[str]], Awaitable[
 """(owner, counter, window, now, zone, calls to leave out) → what the records say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True):
     """What one call counts for: a request or none, tokens, nano-dollars."""
 
     requests: int = 0
@@ -36,8 +37,7 @@ class Tally:
     nano: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(msgspec.Struct, frozen=True):
     """A call as counters know it. ``path`` are the accounts that it counts against, ``model`` the
     name that patterns look at, ``at_ms`` when it began."""
 
@@ -56,8 +56,7 @@ class Counted:
         return pattern == WHOLE or (self.model is not None and matches(pattern, self.model))
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """How a limit stands after a reservation, for a reply's headers."""
 
     limit: int
@@ -75,8 +74,7 @@ def first_of(demands: Iterable[Demand]) -> Demand:
     return min(demands, key=lambda one: _ORDER[one.name])
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A reservation that was made. ``requests`` and ``tokens`` are the limits of each kind with the
     smallest share left, None where there is none."""
 

@@ -53,39 +53,36 @@ class MemoryCounters:
     def __init__(self, history: History, clock: Callable[[], int] = now_ms) -> None:
         self._history = history
         self._clock = clock
-        self._counters: dict[str, dict[Key, _Counter]] = {}
+        # By owner and account: settling a call looks at its own path alone.
+        self._counters: dict[str, dict[str, dict[Key, _Counter]]] = {}
         self._running: dict[str, Held] = {}
         self._crossed: dict[tuple[str, Key, int], Crossed] = {}
         self._told: set[tuple[str, Key, int]] = set()
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
-        counters = [await self._counter(call.owner_id, demand, call.zone) for demand in demands]
+        counters = [
+            self._at_hand(call.owner_id, demand, call.zone)
+            or await self._counter(call.owner_id, demand, call.zone)
+            for demand in demands
+        ]
         now = self._clock()
-        refused: list[Demand] = []
-        wakes: int | None = now
-        for demand, counter in zip(demands, counters, strict=True):
-            if counter.usage.used(now) + demand.amount <= demand.limit:
-                continue
-            refused.append(demand)
-            at = counter.usage.frees_at(demand.amount, demand.limit, now)
-            wakes = None if at is None or wakes is None else max(wakes, at)
-        if refused:
-            return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
+        if any(
+            counter.usage.used(now) + demand.amount > demand.limit
+            for demand, counter in zip(demands, counters, strict=True)
+        ):
+            return _exceeded(demands, counters, now)
+        requests: list[Left] = []
+        tokens: list[Left] = []
         for demand, counter in zip(demands, counters, strict=True):
             counter.usage.add(call.at_ms, demand.amount, now)
-            if demand.unit == RUNNING:
+            unit = counter.usage.window.unit
+            if unit == RUNNING:
                 counter.running[call.call_id] = demand.amount
-        left = [
-            (demand.unit, _left(demand, counter, now))
-            for demand, counter in zip(demands, counters, strict=True)
-            if demand.unit in (REQUESTS, TOKENS)
-        ]
-        held = Held(
-            call,
-            tuple(demands),
-            tightest(one for unit, one in left if unit == REQUESTS),
-            tightest(one for unit, one in left if unit == TOKENS),
-        )
+            elif unit == REQUESTS:
+                requests.append(_left(demand, counter, now))
+            elif unit == TOKENS:
+                tokens.append(_left(demand, counter, now))
+        held = Held(call, tuple(demands), tightest(requests), tightest(tokens))
         self._running[call.call_id] = held
         return held
 
@@ -94,18 +91,20 @@ class MemoryCounters:
             return
         call, now = held.call, self._clock()
         reserved = {demand.key: demand.amount for demand in held.demands}
-        for key, counter in self._counters.get(call.owner_id, {}).items():
-            if not call.concerns(key):
-                continue
-            unit = counter.usage.window.unit
-            if unit == RUNNING:
-                amount = -counter.running.pop(call.call_id, 0)
-            else:
-                amount = _amount(unit, used) - reserved.get(key, 0)
-            if amount:
-                counter.usage.add(call.at_ms, amount, now)
-            if not counter.is_ready.is_set():
-                counter.ended.add(call.call_id)
+        of_owner = self._counters.get(call.owner_id, {})
+        for account_id in call.path:
+            for key, counter in of_owner.get(account_id, {}).items():
+                if key not in reserved and not call.concerns(key):
+                    continue
+                unit = counter.usage.window.unit
+                if unit == RUNNING:
+                    amount = -counter.running.pop(call.call_id, 0)
+                else:
+                    amount = _amount(unit, used) - reserved.get(key, 0)
+                if amount:
+                    counter.usage.add(call.at_ms, amount, now)
+                if not counter.is_ready.is_set():
+                    counter.ended.add(call.call_id)
         self._look_at_thresholds(held, now)
 
     def _look_at_thresholds(self, held: Held, now: int) -> None:
@@ -115,7 +114,7 @@ class MemoryCounters:
             if demand.notify_at is None:
                 continue
             key = demand.key
-            counter = self._counters.get(owner_id, {}).get(key)
+            counter = self._counters.get(owner_id, {}).get(demand.account_id, {}).get(key)
             if counter is None or counter.usage.used(now) < demand.limit * demand.notify_at:
                 continue
             start, _ = period_of(WINDOWS[demand.name].kind, now, zone)
@@ -148,26 +147,32 @@ class MemoryCounters:
     def forget(self, owner_id: str) -> None:
         self._counters.pop(owner_id, None)
 
+    def _at_hand(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter | None:
+        """The counter of a demand where it is there and ready."""
+        found = self._counters.get(owner_id, {}).get(demand.account_id, {}).get(demand.key)
+        is_good = found is not None and found.zone is zone and found.is_ready.is_set()
+        return found if is_good else None
+
     async def _counter(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter:
         """The counter of a demand, with its past; read once, by whoever comes first."""
         key = demand.key
-        of_owner = self._counters.setdefault(owner_id, {})
-        found = of_owner.get(key)
+        of_account = self._counters.setdefault(owner_id, {}).setdefault(demand.account_id, {})
+        found = of_account.get(key)
         if found is not None and found.zone == zone:
             if not found.is_ready.is_set():
                 await found.is_ready.wait()
                 return await self._counter(owner_id, demand, zone)
             return found
         window = WINDOWS[demand.name]
-        made = of_owner[key] = _Counter(Usage(window, zone), zone)
+        made = of_account[key] = _Counter(Usage(window, zone), zone)
         is_whole = False
         try:
             await self._fill(owner_id, key, made)
             is_whole = True
         finally:
             # Whoever waits looks again; what could not be read is begun anew.
-            if not is_whole and of_owner.get(key) is made:
-                del of_owner[key]
+            if not is_whole and of_account.get(key) is made:
+                del of_account[key]
             made.is_ready.set()
         return made
 
@@ -193,6 +198,19 @@ class MemoryCounters:
         now = self._clock()
         for at_ms, amount in past.amounts:
             counter.usage.add(at_ms, amount, now)
+
+
+def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int) -> Exceeded:
+    """What does not fit, and the moment at which all of it would."""
+    refused: list[Demand] = []
+    wakes: int | None = now
+    for demand, counter in zip(demands, counters, strict=True):
+        if counter.usage.used(now) + demand.amount <= demand.limit:
+            continue
+        refused.append(demand)
+        at = counter.usage.frees_at(demand.amount, demand.limit, now)
+        wakes = None if at is None or wakes is None else max(wakes, at)
+    return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
 
 
 def _amount(unit: str, used: Tally) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from xairouter.domain.accounts import ProviderKey
 
 Span = tuple[int, int]
@@ -26,17 +28,15 @@ class Operation:
     makes_object: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """A request line understood: the operation, its canonical path and the path's variables."""
 
     operation: Operation
     path: str
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(msgspec.Struct, frozen=True):
     """What the router reads from a request body; spans are offsets of values in the body.
 
     ``asks_usage`` – the client itself asked for usage in its stream. ``choices`` – how many answers
@@ -56,8 +56,7 @@ class Peek:
     config_span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A “no” of our own: a code of ``errors.ERRORS`` and a sentence for a person."""
 
     code: str
@@ -66,8 +65,7 @@ class Refusal:
     retry_after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One way to serve a call: a provider key, the model's name there, the dialect."""
 
     key: ProviderKey
@@ -75,8 +73,7 @@ class Route:
     dialect: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The ordered routes to try; never empty."""
 
     routes: tuple[Route, ...]
@@ -99,8 +96,7 @@ class Outbound:
     injected_usage: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Normalised usage of one reply, in tokens. None = not reported, never 0.
 
     ``input_tokens`` is all input (cached and cache-writing input included), ``output_tokens`` all
@@ -113,7 +109,7 @@ class Usage:
     cache_write_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
-    detail: Mapping[str, int | float | str] = field(default_factory=dict)
+    detail: Mapping[str, int | float | str] = msgspec.field(default_factory=dict)
     cost_nano: int | None = None
     model: str | None = None
     object_id: str | None = None

@@ -1,7 +1,8 @@
 """One attempt: the outbound request of a route, sent through custody; and its reply, relayed."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+
+import msgspec
 
 from xairouter.clock import now_ms
 from xairouter.custody.room import BufferedReply, Withheld
@@ -25,8 +26,7 @@ from xairouter.upstream.interface import Reply
 PROGRESS_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """What came of an attempt: a reply to pass on, or a refusal that says why there is none; and
     whether another route may do better."""
 

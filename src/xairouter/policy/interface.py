@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from xairouter.domain.accounts import Account, ApiKey, OwnerSettings, ProviderKey
 from xairouter.domain.rules import Routing
 from xairouter.policy.catalogue import Catalogue
@@ -93,8 +95,7 @@ class Binding:
     account_path: tuple[str, ...] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """One use of a key as the rules see it; what is not known yet is None.
 
     ``path`` is the canonical path, ``model`` the name asked for without a provider in front,

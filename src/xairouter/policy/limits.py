@@ -7,7 +7,8 @@ really used takes its place.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from xairouter.domain.calls import Refusal, Route
 from xairouter.domain.prices import Price
@@ -28,8 +29,7 @@ _ENCODED = re.compile(rb"(?:base64,|\")([A-Za-z0-9+/_\-]{1024,}={0,2})\"")
 _LINKED = re.compile(rb'"(?:image_url|input_image|fileData|file_data)"\s*:|"type"\s*:\s*"image"')
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """What is reserved for a call: tokens for limits of tokens, nano-dollars for budgets (None: no
     price is known), zero for what costs nothing."""
 
@@ -37,8 +37,7 @@ class Estimate:
     nano: int | None = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """One limit that a call must fit into: ``pattern`` is a model pattern or ``WHOLE``, ``name``
     the window's, ``amount`` what is reserved; at the share ``notify_at`` somebody is told."""
 

@@ -8,12 +8,16 @@ rate (cached input to input), and no rate at all makes the cost unknown: never z
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from xairouter.domain.calls import Usage
 from xairouter.domain.prices import Price, Rate
 from xairouter.policy.patterns import matches
 
 NANO = 10**9
 MILLION = 10**6
+MOST_REMEMBERED = 1024
+"""Models whose price an owner's own list has found out and remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +25,22 @@ class OwnerPrices:
     """An owner's own prices over the price list: pattern → price; exact, then longest pattern."""
 
     by_pattern: Mapping[str, Price] = field(default_factory=dict)
+    _found: dict[str, Price | None] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def find(self, model: str) -> Price | None:
         exact = self.by_pattern.get(model)
-        if exact is not None:
+        if exact is not None or not self.by_pattern:
             return exact
+        if model in self._found:
+            return self._found[model]
         hits = [pattern for pattern in self.by_pattern if matches(pattern, model)]
-        return self.by_pattern[max(hits, key=len)] if hits else None
+        found = self.by_pattern[max(hits, key=len)] if hits else None
+        if len(self._found) >= MOST_REMEMBERED:
+            self._found.clear()
+        self._found[model] = found
+        return found
 
 
 def rates_now(price: Price, tier: str | None, now_ms: int) -> Mapping[str, Rate]:
@@ -44,8 +57,7 @@ def rates_now(price: Price, tier: str | None, now_ms: int) -> Mapping[str, Rate]
     return {**chosen, **extra} if extra else chosen
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What a call cost in nano-dollars, None where unknown, and the rates that were applied."""
 
     nano: int | None

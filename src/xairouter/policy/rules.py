@@ -32,12 +32,13 @@ class Compiled:
     models: PatternSet | None = None
     paths: tuple[str, ...] | None = None
     levels: frozenset[int] | None = None
+    counts: bool = field(init=False, compare=False)
+    """Whether calls are counted for this account: it has a limit or a budget."""
 
-    @property
-    def counts(self) -> bool:
-        """Whether calls are counted for this account: it has a limit or a budget."""
+    def __post_init__(self) -> None:
         rules = self.rules
-        return bool(rules.limits.items() or rules.model_limits or rules.budget.items())
+        counts = bool(rules.limits.items() or rules.model_limits or rules.budget.items())
+        object.__setattr__(self, "counts", counts)
 
 
 NOTHING = Compiled()

@@ -64,30 +64,37 @@ def _ms(local: datetime) -> int:
 class Usage:
     """What is used of one window. ``at_ms`` is when a call began, which names its bucket."""
 
-    __slots__ = ("_amounts", "_period", "_zone", "window")
+    __slots__ = ("_amounts", "_forgotten_to", "_newest", "_period", "_total", "_zone", "window")
 
     def __init__(self, window: Window, zone: ZoneInfo) -> None:
         self.window = window
         self._zone = zone
         self._amounts: dict[int, int] = {}
+        self._total = 0
+        self._newest = 0
+        self._forgotten_to = 0
         self._period: tuple[int, int | None] = (0, 0)
 
     def used(self, now_ms: int) -> int:
         """What counts now."""
         self._forget(now_ms)
-        return sum(self._amounts.values())
+        return self._total
 
     def add(self, at_ms: int, amount: int, now_ms: int) -> None:
         """Count more, or less, of a call that began at ``at_ms``; what has left is left alone."""
         self._forget(now_ms)
         bucket = self._bucket(at_ms)
-        if bucket is None:
+        if bucket is None or not amount or bucket < self._forgotten_to:
             return
+        self._total += amount
         left = self._amounts.get(bucket, 0) + amount
         if left:
             self._amounts[bucket] = left
+            self._newest = max(self._newest, bucket)
         else:
             self._amounts.pop(bucket, None)
+            if bucket == self._newest:
+                self._newest = max(self._amounts, default=0)
 
     def frees_at(self, amount: int, limit: int, now_ms: int) -> int | None:
         """The first instant at which ``amount`` more would fit under the limit, None if never."""
@@ -110,7 +117,7 @@ class Usage:
         """The instant at which nothing that counts now counts any more."""
         self._forget(now_ms)
         if self.window.kind == SLIDING:
-            return self._leaves_at(max(self._amounts)) if self._amounts else now_ms
+            return self._leaves_at(self._newest) if self._amounts else now_ms
         return self._period[1] or now_ms
 
     def _leaves_at(self, bucket: int) -> int:
@@ -125,17 +132,20 @@ class Usage:
         return 0
 
     def _forget(self, now_ms: int) -> None:
-        """Drop what has left the window."""
+        """Drop what has left the window: looked for once for each bucket of time."""
         if self.window.kind == SLIDING:
             oldest = now_ms // self.window.bucket_ms - BUCKETS
-            if self._amounts and min(self._amounts) < oldest:
-                self._amounts = {b: a for b, a in self._amounts.items() if b >= oldest}
+            if oldest > self._forgotten_to:
+                self._forgotten_to = oldest
+                for bucket in [known for known in self._amounts if known < oldest]:
+                    self._total -= self._amounts.pop(bucket)
         elif self.window.kind in (DAY, MONTH):
             start, end = self._period
             if not start <= now_ms < (end or 0):
                 self._period = period_of(self.window.kind, now_ms, self._zone)
                 if self._period[0] != start:
                     self._amounts.clear()
+                    self._total = 0
 
 
 def seconds_until(at_ms: int, now_ms: int) -> int:
