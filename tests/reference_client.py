@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -80,6 +81,9 @@ class AiohttpReply:
             failure = type(error).__name__
         # Raised outside the block: the library's error keeps the request in its context.
         raise UpstreamError(_UNREACHABLE, f"The provider's reply broke off ({failure}).", sent=True)
+
+    def on_piece(self, take: Callable[[bytes], bool]) -> None:
+        """Everything comes by ``read``."""
 
     async def close(self) -> None:
         response = self._response

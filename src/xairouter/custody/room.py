@@ -56,6 +56,9 @@ class BufferedReply:
         self._is_read = True
         return self.body
 
+    def on_piece(self, take: Callable[[bytes], bool]) -> None:
+        """All of it is here already."""
+
     async def close(self) -> None:
         """Its connection was given back when the body was read."""
 

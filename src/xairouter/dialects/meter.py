@@ -83,15 +83,23 @@ def _absorb(dialect: Dialect, tally: Tally, document: bytes) -> None:
 class _EventReader:
     """Reads the events that can matter: the first, and those that carry one of the marks."""
 
-    __slots__ = ("_cutter", "_dialect", "_is_first", "_tally")
+    __slots__ = ("_all_marks", "_cutter", "_dialect", "_is_first", "_tally")
 
     def __init__(self, dialect: Dialect, tally: Tally) -> None:
         self._dialect = dialect
         self._tally = tally
         self._cutter = EventCutter(LIMIT)
         self._is_first = True
+        self._all_marks = (*dialect.marks, *dialect.end_marks)
 
     def feed(self, chunk: bytes) -> None:
+        if (
+            not self._is_first
+            and chunk.endswith(b"\n\n")
+            and self._cutter.is_at_rest
+            and not any(mark in chunk for mark in self._all_marks)
+        ):
+            return  # Whole events, none of which can matter: nearly all there are.
         for event in self._cutter.feed(chunk):
             self._take(event)
 
@@ -231,6 +239,8 @@ class UsageStripper:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that may pass now."""
+        if self._cutter.is_at_rest and chunk.endswith(b"\n\n") and b'"usage"' not in chunk:
+            return chunk  # Whole events that carry no usage.
         events = self._cutter.feed(chunk)
         passed = [event for event in events if not _is_usage_only(event)]
         tail = self._cutter.tail

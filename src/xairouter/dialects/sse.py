@@ -27,6 +27,11 @@ class EventCutter:
         self._tail = bytearray()
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits for its end: the next bytes begin an event."""
+        return not self._tail and not self.overflowed
+
+    @property
     def tail(self) -> bytes:
         """The bytes of an event that has not ended yet."""
         return bytes(self._tail)

@@ -6,11 +6,11 @@ from xairouter.directory.prices import price_of
 from xairouter.domain.calls import Refusal, Route, Usage
 from xairouter.domain.records import REFUSED, UsageRecord
 from xairouter.errors import ERRORS
-from xairouter.gateway.relay import header_of
 from xairouter.gateway.reserving import settle
 from xairouter.gateway.talk import Talk
 from xairouter.gateway.work import Parts, Work
 from xairouter.policy.pricing import cost_of
+from xairouter.upstream.interface import header_of
 
 _SESSION_HEADERS = (
     b"x-claude-code-session-id",

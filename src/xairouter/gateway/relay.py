@@ -1,6 +1,6 @@
 """A provider's reply on its way to the client: bytes through, the meter only watches."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from xairouter.dialects.headers import returned
 from xairouter.dialects.interface import Dialect
@@ -9,14 +9,8 @@ from xairouter.domain.calls import Refusal
 from xairouter.errors import ERRORS
 from xairouter.gateway.running import RunningCall
 from xairouter.gateway.talk import Talk
-from xairouter.upstream.interface import Reply
-
-Watch = Callable[[], Awaitable[None] | None]
-
-
-def header_of(reply: Reply, name: str) -> str:
-    """A reply header's value, "" if absent."""
-    return next((value for key, value in reply.headers if key == name), "")
+from xairouter.gateway.watching import Watcher
+from xairouter.upstream.interface import Reply, header_of
 
 
 def is_event_stream(reply: Reply) -> bool:
@@ -28,15 +22,16 @@ async def relay(
     talk: Talk,
     meter: Meter,
     call: RunningCall,
+    watcher: Watcher,
     now: Callable[[], float],
     *,
     strip_usage: bool,
-    watch: Watch,
 ) -> None:
     """Pass a reply on as it comes, waiting for a slow reader.
 
-    ``watch`` runs after each piece (first byte, progress) and returns what is to be waited for.
-    Raises UpstreamError where the reply breaks off; the client then has what came until there.
+    While there is nothing to wait for, pieces pass in the very moment in which they come, and this
+    coroutine sleeps. Raises UpstreamError where the reply breaks off; the client then has what came
+    until there.
     """
     stripper = UsageStripper() if strip_usage and is_event_stream(reply) else None
     headers = returned(reply.headers)
@@ -44,15 +39,25 @@ async def relay(
         headers = [(name, value) for name, value in headers if name != b"content-length"]
     talk.start(reply.status, [*headers, (b"x-xairouter-origin", b"provider")])
     link = talk.link
-    while chunk := await reply.read():
-        call.touched_at = now()
+
+    def pass_at_once(chunk: bytes) -> bool:
+        at = now()
+        if link.is_full or watcher.may_wait(at):
+            return False
+        call.touched_at = at
         meter.feed(chunk)
-        due = watch()
+        watcher.see(at)
+        link.write(chunk if stripper is None else stripper.feed(chunk))
+        return True
+
+    reply.on_piece(pass_at_once)
+    while chunk := await reply.read():
+        call.touched_at = at = now()
+        meter.feed(chunk)
+        due = watcher.see(at)
         if due is not None:
             await due
-        if stripper is not None:
-            chunk = stripper.feed(chunk)
-        link.write(chunk)
+        link.write(chunk if stripper is None else stripper.feed(chunk))
         if link.is_full:
             await link.drained()
             call.touched_at = now()

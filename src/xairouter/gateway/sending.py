@@ -1,7 +1,5 @@
 """One attempt: the outbound request of a route, sent through custody; and its reply, relayed."""
 
-from collections.abc import Awaitable
-
 import msgspec
 
 from xairouter.clock import now_ms
@@ -13,17 +11,15 @@ from xairouter.domain.calls import Outbound, Refusal, Route
 from xairouter.domain.failures import CLIENT, FAILED, REJECTED, RETRIED, UNREACHABLE, Failure
 from xairouter.domain.records import CLIENT_GONE, COMPLETED, UPSTREAM_ERROR
 from xairouter.errors import CustodyError, LedgerError, UpstreamError
-from xairouter.gateway.bookkeeping import known_so_far
-from xairouter.gateway.relay import break_off, header_of, relay
+from xairouter.gateway.relay import break_off, relay
+from xairouter.gateway.watching import Watcher
 from xairouter.gateway.work import Parts, Work
 from xairouter.observe import log
 from xairouter.policy.access import most_output
 from xairouter.policy.failures import classify
 from xairouter.providers.interface import Provider
 from xairouter.providers.table import provider_row
-from xairouter.upstream.interface import Reply
-
-PROGRESS_SECONDS = 2.0
+from xairouter.upstream.interface import Reply, header_of
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -180,32 +176,16 @@ async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple
     meter = work.meter = Meter(
         work.dialect, header_of(reply, "content-type"), header_of(reply, "content-encoding")
     )
-    work.progress_at = parts.running.now()
-
-    def watch() -> Awaitable[None] | None:
-        now = parts.running.now()
-        if work.first_byte_ms is None:
-            work.first_byte_ms = int((now - work.started) * 1000)
-            parts.metrics.first_byte.observe(now - work.started)
-        made = meter.tally.object_id
-        if made and not work.knows_object and work.match.operation.makes_object:
-            work.knows_object = True
-            parts.directory.remember_object(work.identity.caller, made, route.key.id)
-            return entry.progress(provider_object_id=made, status=reply.status)
-        if now - work.progress_at >= PROGRESS_SECONDS:
-            work.progress_at = now
-            return entry.progress(**known_so_far(work, meter.peek_usage()))
-        return None
-
+    watcher = Watcher(parts, work, entry, meter, route, reply.status)
     try:
         await relay(
             reply,
             work.talk,
             meter,
             call,
+            watcher,
             parts.running.now,
             strip_usage=work.injected_usage,
-            watch=watch,
         )
     except UpstreamError as error:
         break_off(work.talk, work.dialect, reply, Refusal(error.code, str(error)))
@@ -218,7 +198,7 @@ async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple
     if work.match.operation.makes_object and not work.knows_object:
         made = meter.finish().object_id
         if made and reply.status < 300:
-            parts.directory.remember_object(work.identity.caller, made, route.key.id)
+            watcher.bind(made)
     if work.talk.link.is_gone and not meter.has_ended:
         return CLIENT_GONE, None
     if reply.status >= 400 or meter.tally.error:

@@ -62,7 +62,6 @@ class Work:
     meter: Meter | None = None
     injected_usage: bool = False
     first_byte_ms: int | None = None
-    progress_at: float = 0.0
     knows_object: bool = False
     began_ms: int = 0
     held: Held | None = None

@@ -31,6 +31,8 @@ class HttpReply:
         "_failure",
         "_has_ended",
         "_size",
+        "_take",
+        "_trouble",
         "_waiter",
         "headers",
         "status",
@@ -45,20 +47,18 @@ class HttpReply:
         self._has_ended = False
         self._failure: str | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._trouble: Exception | None = None
 
     def __repr__(self) -> str:
         return f"<HttpReply {self.status}>"
 
     async def read(self) -> bytes:
         while True:
-            chunks = self._chunks
-            if chunks:
-                data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                chunks.clear()
-                self._size = 0
-                if self._connection is not None:
-                    self._connection.resume()
-                return data
+            if self._trouble is not None:
+                raise self._trouble
+            if self._chunks:
+                return self._take_all()
             if self._failure is not None:
                 raise UpstreamError(UNREACHABLE, self._failure, sent=True)
             if self._has_ended:
@@ -68,6 +68,18 @@ class HttpReply:
                 await self._waiter
             finally:
                 self._waiter = None
+
+    def on_piece(self, take: Callable[[bytes], bool]) -> None:
+        self._take = take
+
+    def _take_all(self) -> bytes:
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._size = 0
+        if self._connection is not None:
+            self._connection.resume()
+        return data
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -88,9 +100,25 @@ class HttpReply:
         self.wake()
 
     def wake(self) -> None:
-        """There is something for the reader."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """There is something for the reader, or for who stands in for it while it waits."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        taken = self._chunks and self._take is not None and self._is_taken(self._take)
+        if not taken or self._has_ended or self._failure:
+            waiter.set_result(None)
+
+    def _is_taken(self, take: Callable[[bytes], bool]) -> bool:
+        data = self._take_all()
+        try:
+            if take(data):
+                return True
+        except Exception as error:  # noqa: BLE001 -- it is the reader's own, and raised there
+            self._trouble = error
+            return False
+        self._chunks.append(data)
+        self._size = len(data)
+        return False
 
 
 class Connection(asyncio.Protocol):

@@ -3,6 +3,7 @@
 Every driver passes the same contract suite (tests/contract/test_upstream.py).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,13 +37,17 @@ class Reply(Protocol):
 
     Header names are in lower case. ``read`` returns the next bytes as they came (compressed if
     the provider compressed), b"" at a clean end; it raises UpstreamError when the reply breaks
-    off. ``close`` gives the connection back if the body was read to a clean end, else ends it.
+    off. A function given to ``on_piece`` gets each piece that comes while ``read`` waits, and says
+    whether it took it; what it did not take, and the end, ``read`` returns. ``close`` gives the
+    connection back if the body was read to a clean end, else ends it.
     """
 
     status: int
     headers: Headers
 
     async def read(self) -> bytes: ...
+
+    def on_piece(self, take: Callable[[bytes], bool]) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -54,6 +59,11 @@ class Client(Protocol):
         """Raises UpstreamError if no reply's head came."""
 
     async def close(self) -> None: ...
+
+
+def header_of(reply: Reply, name: str) -> str:
+    """A reply header's value, "" if absent."""
+    return next((value for key, value in reply.headers if key == name), "")
 
 
 async def whole(reply: Reply) -> bytes:
