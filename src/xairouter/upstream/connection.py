@@ -32,7 +32,6 @@ class HttpReply:
         "_has_ended",
         "_size",
         "_take",
-        "_trouble",
         "_waiter",
         "headers",
         "status",
@@ -48,15 +47,12 @@ class HttpReply:
         self._failure: str | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
-        self._trouble: Exception | None = None
 
     def __repr__(self) -> str:
         return f"<HttpReply {self.status}>"
 
     async def read(self) -> bytes:
         while True:
-            if self._trouble is not None:
-                raise self._trouble
             if self._chunks:
                 return self._take_all()
             if self._failure is not None:
@@ -110,12 +106,8 @@ class HttpReply:
 
     def _is_taken(self, take: Callable[[bytes], bool]) -> bool:
         data = self._take_all()
-        try:
-            if take(data):
-                return True
-        except Exception as error:  # noqa: BLE001 -- it is the reader's own, and raised there
-            self._trouble = error
-            return False
+        if take(data):
+            return True
         self._chunks.append(data)
         self._size = len(data)
         return False

@@ -149,6 +149,7 @@ class HttpClient:
             happy_eyeballs_delay=EYEBALLS_SECONDS,
             loop=asyncio.get_running_loop(),
         )
+        connection: Connection | None = None
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, connection = await asyncio.get_running_loop().create_connection(
@@ -157,9 +158,9 @@ class HttpClient:
                 ssl=self._tls_context() if is_tls else None,
                 server_hostname=host if is_tls else None,
             )
-        except BaseException:
-            opened.close()
-            raise
+        finally:
+            if connection is None:
+                opened.close()
         return connection
 
     def _allowed(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
