@@ -1,7 +1,7 @@
-.PHONY: help run demo cluster test check docs bench fuzz
+.PHONY: help run demo cluster test check docs bench bench-compare fuzz
 
 help: ## Show what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 run: ## Start the router on 127.0.0.1:8080 with an embedded database under ./data
 	@scripts/run
@@ -21,8 +21,11 @@ check: ## Format, lint, types, import contracts, docs freshness
 docs: ## Write the generated reference pages anew
 	@scripts/environment development && .venv/bin/python scripts/reference.py
 
-bench: ## Measure the router beside nginx, on this machine (about five minutes)
-	@scripts/environment development && .venv/bin/python bench/run.py $(BENCH)
+bench: ## Measure the router beside nginx and the peers, on this machine (about twenty minutes)
+	@scripts/bench $(BENCH)
+
+bench-compare: ## Say what is better or worse, beyond noise, in the last of two kept runs
+	@scripts/environment development && .venv/bin/python bench/run.py --compare $(BENCH)
 
 fuzz: ## Fuzz what reads from outside, 20,000 examples a property (about ten minutes)
 	@scripts/fuzz

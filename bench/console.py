@@ -20,8 +20,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from run import free_port
-
+from servers import free_port
 from xairouter.clock import format_id, now_ms
 
 ACCOUNTS, KEYS, MODELS, DAYS = 10_000, 1_000, 40, 365

@@ -5,10 +5,13 @@ prints what it found as JSON. It speaks plain HTTP/1.1 and counts events by thei
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httptools
@@ -17,14 +20,17 @@ import uvloop
 
 @dataclass
 class Task:
-    """What to do: ``kind`` is closed, open, or streams; ``hold`` seconds before streams are read."""
+    """What to do. ``kind`` – closed or open loop, or idle connections. ``shape`` – whose API.
+    ``keys`` – a file of keys of which each call takes another one, in place of ``key``."""
 
     kind: str
     host: str
     port: int
-    path: str
     model: str
     key: str
+    shape: str = "openai"
+    headers: dict[str, str] = field(default_factory=dict)
+    keys: str | None = None
     calls: int = 1000
     connections: int = 32
     rate: float = 0.0
@@ -59,7 +65,7 @@ class Caller(asyncio.Protocol):
             self.done.set_result(0)
 
     def on_body(self, body: bytes) -> None:
-        self.events += body.count(b"\n\n")
+        self.events += body.count(b"\n\n") + body.count(b"\r\n\r\n")
 
     def on_message_complete(self) -> None:
         if self.done is not None and not self.done.done():
@@ -72,19 +78,62 @@ class Caller(asyncio.Protocol):
         return self.done
 
 
-def request_of(task: Task) -> bytes:
-    """The request, as long as the task says."""
-    document: dict[str, Any] = {"model": task.model, "stream": task.stream}
-    document["messages"] = [{"role": "user", "content": ""}]
-    short = task.body_bytes - len(json.dumps(document))
-    document["messages"][0]["content"] = "y" * max(1, short)
-    body = json.dumps(document).encode()
+PATHS = {
+    "openai": "/v1/chat/completions",
+    "image": "/v1/chat/completions",
+    "embeddings": "/v1/embeddings",
+    "anthropic": "/v1/messages",
+    "gemini": "/v1beta/models/{model}:{verb}",
+}
+
+
+def document_of(task: Task) -> dict[str, Any]:
+    """The body in its shape, without its text."""
+    said: Any = ""
+    match task.shape:
+        case "gemini":
+            return {"contents": [{"role": "user", "parts": [{"text": said}]}]}
+        case "embeddings":
+            return {"model": task.model, "input": ["y" * (task.body_bytes // 100)] * 100}
+        case "image":
+            link = {"url": "data:image/png;base64," + "A" * task.body_bytes}
+            said = [{"type": "image_url", "image_url": link}]
+    more = {"max_tokens": 1000} if task.shape == "anthropic" else {}
+    messages = [{"role": "user", "content": said}]
+    return {"model": task.model, "stream": task.stream, "messages": messages, **more}
+
+
+def body_of(task: Task) -> bytes:
+    """The body, as long as the task says."""
+    document = document_of(task)
+    text = "y" * max(1, task.body_bytes - len(json.dumps(document)))
+    if task.shape == "gemini":
+        document["contents"][0]["parts"][0]["text"] = text
+    elif task.shape in ("openai", "anthropic"):
+        document["messages"][0]["content"] = text
+    return json.dumps(document).encode()
+
+
+def request_of(task: Task, key: str) -> bytes:
+    """The whole request."""
+    verb = "streamGenerateContent?alt=sse" if task.stream else "generateContent"
+    path = PATHS[task.shape].format(model=task.model, verb=verb)
+    body = body_of(task)
+    more = "".join(f"{name}: {value}\r\n" for name, value in task.headers.items())
     head = (
-        f"POST {task.path} HTTP/1.1\r\nhost: {task.host}:{task.port}\r\n"
-        f"authorization: Bearer {task.key}\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {task.host}:{task.port}\r\n"
+        f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n{more}"
         f"content-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def requests_of(task: Task) -> Iterator[bytes]:
+    """The request of each call."""
+    if task.keys is None:
+        return itertools.repeat(request_of(task, task.key))
+    keys = Path(task.keys).read_text().split()
+    return itertools.cycle([request_of(task, key) for key in keys])
 
 
 async def _callers(task: Task, count: int) -> list[Caller]:
@@ -98,7 +147,7 @@ async def _callers(task: Task, count: int) -> list[Caller]:
 
 async def closed(task: Task) -> Found:
     """Each connection makes its next call when the last one is answered."""
-    found, request = Found(), request_of(task)
+    found, requests = Found(), requests_of(task)
     callers = await _callers(task, task.connections)
     left = task.calls
 
@@ -107,7 +156,7 @@ async def closed(task: Task) -> Found:
         while left > 0:
             left -= 1
             began = time.perf_counter()
-            status = await caller.call(request)
+            status = await caller.call(next(requests))
             found.latencies_ms.append((time.perf_counter() - began) * 1000)
             if status == 200:
                 found.good += 1
@@ -128,7 +177,7 @@ async def closed(task: Task) -> Found:
 async def open_loop(task: Task) -> Found:
     """Calls start when they are due, whatever became of the earlier ones; latency counts from
     when a call was due, so that a stall is seen by all that it held up."""
-    found, request = Found(), request_of(task)
+    found, requests = Found(), requests_of(task)
     idle: asyncio.Queue[Caller] = asyncio.Queue()
     for caller in await _callers(task, task.connections):
         idle.put_nowait(caller)
@@ -136,7 +185,7 @@ async def open_loop(task: Task) -> Found:
 
     async def one(due: float) -> None:
         caller = await idle.get()
-        status = await caller.call(request)
+        status = await caller.call(next(requests))
         found.latencies_ms.append((time.perf_counter() - due) * 1000)
         found.good += status == 200
         found.bad += status != 200
@@ -153,7 +202,20 @@ async def open_loop(task: Task) -> Found:
     return found
 
 
+async def idle(task: Task) -> Found:
+    """Connections that have made a call each and rest, for ``rate`` seconds."""
+    requests = requests_of(task)
+    found = Found()
+    for caller in await _callers(task, task.connections):
+        found.good += await caller.call(next(requests)) == 200
+    print(found.good, file=sys.stderr, flush=True)
+    await asyncio.sleep(task.rate)
+    return found
+
+
 async def main(task: Task) -> Found:
+    if task.kind == "idle":
+        return await idle(task)
     return await (open_loop(task) if task.kind == "open" else closed(task))
 
 

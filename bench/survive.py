@@ -14,20 +14,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from run import (
+from servers import (
     HERE,
     OTHER_CORES,
     PYTHON,
     SERVER_CORE,
     Server,
     add_upstream,
-    free_port,
     make_owner,
-    percentile,
-    process,
     start_router,
-    wait_for,
+    start_upstream,
 )
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def client(
@@ -38,7 +40,6 @@ def client(
     asked = {
         "host": "127.0.0.1",
         "port": server.port,
-        "path": "/v1/chat/completions",
         "key": key or server.key,
         "model": "json-900",
         **task,
@@ -201,11 +202,7 @@ def main() -> None:
     asked.add_argument("--soak", type=int, default=60)
     given = asked.parse_args()
     with ExitStack() as stack:
-        upstream = free_port()
-        stack.enter_context(
-            process([PYTHON, str(HERE / "upstream.py"), str(upstream)], OTHER_CORES)
-        )
-        wait_for(upstream)
+        upstream = start_upstream(stack)
         server, _ = start_router(stack, upstream)
         work = {
             "streams": lambda: streams(server),

@@ -1,12 +1,13 @@
 """The upstream of the benchmarks: answers at once with a fixed reply, or streams events in time.
 
-``python bench/upstream.py PORT``. A model named ``json-N`` gets a JSON reply of about N bytes;
-``stream-N-MS`` a stream of N events, MS milliseconds apart (0: as fast as the other side reads).
+``python bench/upstream.py PORT [CERTIFICATE]``. A model named ``json-N`` gets a JSON reply of about
+N bytes; ``stream-N-MS`` a stream of N events, MS milliseconds apart (0: as fast as the other side reads).
 """
 
 import asyncio
 import json
 import re
+import ssl
 import sys
 
 import httptools
@@ -22,6 +23,22 @@ LAST = (
     b"data: [DONE]\n\n"
 )
 MODEL = re.compile(rb'"model":\s*"([^"]+)"')
+IN_PATH = re.compile(rb"/models/([^:]+):")
+ANTHROPIC = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
+    b'{"type":"text_delta","text":"%s"}}\n\n' % (b"x" * 180),
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","type":"message",'
+    b'"role":"assistant","model":"m","content":[],"usage":{"input_tokens":20,"output_tokens":1}}}\n\n',
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+    b'"usage":{"output_tokens":100}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n',
+)
+GEMINI = (
+    b'data: {"candidates":[{"content":{"role":"model","parts":[{"text":"%s"}]},"index":0}]}\r\n\r\n'
+    % (b"x" * 180),
+    b"",
+    b'data: {"candidates":[{"content":{"role":"model","parts":[{"text":""}]},"finishReason":"STOP"}],'
+    b'"usageMetadata":{"promptTokenCount":20,"candidatesTokenCount":100}}\r\n\r\n',
+)
 
 
 def json_reply(size: int) -> bytes:
@@ -67,12 +84,16 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.body.clear()
+        self.url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
 
     def on_message_complete(self) -> None:
-        found = MODEL.search(b"".join(self.body))
+        found = IN_PATH.search(self.url) or MODEL.search(b"".join(self.body))
         kind, *numbers = found.group(1).split(b"-") if found else (b"json", b"900")
         if kind == b"stream":
             task = asyncio.ensure_future(self.stream(int(numbers[0]), int(numbers[1]) / 1000))
@@ -83,13 +104,22 @@ class Connection(asyncio.Protocol):
             self.replies[name] = json_reply(int(name))
         self.transport.write(self.replies[name])
 
+    def shape(self) -> tuple[bytes, bytes, bytes]:
+        """An event, the first one, the last ones, as the path wants them."""
+        if b"/messages" in self.url:
+            return ANTHROPIC
+        return GEMINI if b"/models/" in self.url else (EVENT, b"", LAST)
+
     async def stream(self, count: int, pause: float) -> None:
+        event, first, last = self.shape()
         self.transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
+        if first:
+            self.transport.write(b"%x\r\n%s\r\n" % (len(first), first))
         loop = asyncio.get_running_loop()
-        chunk = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
+        chunk = b"%x\r\n%s\r\n" % (len(event), event)
         due = loop.time()
         for _ in range(count):
             if pause:
@@ -101,15 +131,19 @@ class Connection(asyncio.Protocol):
             self.transport.write(chunk)
             if not pause:
                 await asyncio.sleep(0)
-        self.transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(LAST), LAST))
+        self.transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
 
 
-async def main(port: int) -> None:
+async def main(port: int, certificate: str | None = None) -> None:
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
     server = await asyncio.get_running_loop().create_server(
-        Connection, "127.0.0.1", port, backlog=8192
+        Connection, "127.0.0.1", port, backlog=8192, ssl=tls
     )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), *sys.argv[2:3]))

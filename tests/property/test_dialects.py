@@ -375,3 +375,17 @@ def test_a_bound_is_put_where_it_belongs_and_nothing_else_changes(path, extra, s
     again = dialect.peek(match, out)
     assert isinstance(again, Peek)
     assert again.max_output_tokens == 77
+
+
+@given(
+    body=st.lists(st.sampled_from([b"_", b"file_id", b"file", b"_id", b"x"]), max_size=200),
+    few=st.integers(0, 5),
+)
+def test_a_word_is_found_by_its_rare_byte_as_by_itself(body: list[bytes], few: int):
+    from unittest.mock import patch
+
+    from xairouter.dialects import peek
+
+    whole = b"".join(body)
+    with patch.object(peek, "_FEW", few):
+        assert peek.holds(whole, b"file_id", b"_") == (b"file_id" in whole)

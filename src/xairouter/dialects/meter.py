@@ -12,7 +12,7 @@ import msgspec
 
 from xairouter.dialects.inflate import Inflater, gunzip, unfold
 from xairouter.dialects.interface import Dialect, Tally
-from xairouter.dialects.sse import EventCutter, data_of
+from xairouter.dialects.sse import ENDS, EventCutter, data_of
 from xairouter.domain.calls import Usage
 
 LIMIT = 16 * 1024 * 1024
@@ -95,7 +95,7 @@ class _EventReader:
     def feed(self, chunk: bytes) -> None:
         if (
             not self._is_first
-            and chunk.endswith(b"\n\n")
+            and chunk.endswith(ENDS)
             and self._cutter.is_at_rest
             and not any(mark in chunk for mark in self._all_marks)
         ):
@@ -239,7 +239,7 @@ class UsageStripper:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that may pass now."""
-        if self._cutter.is_at_rest and chunk.endswith(b"\n\n") and b'"usage"' not in chunk:
+        if self._cutter.is_at_rest and chunk.endswith(ENDS) and b'"usage"' not in chunk:
             return chunk  # Whole events that carry no usage.
         events = self._cutter.feed(chunk)
         passed = [event for event in events if not _is_usage_only(event)]

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from xairouter.dialects.interface import Tally
-from xairouter.dialects.peek import Fields, flag_field, splice, text_field
+from xairouter.dialects.peek import Fields, flag_field, holds, splice, text_field
 from xairouter.domain.calls import Match, Peek, Refusal, Span, Usage
 from xairouter.errors import ErrorRow
 
@@ -176,9 +176,9 @@ def file_ids(body: bytes) -> tuple[str, ...]:
     Only a JSON key can match: inside a string every quote is escaped. Escaped ASCII letters are
     unescaped first, so that a spelling cannot hide a reference.
     """
-    if b"\\u00" in body:
+    if holds(body, b"\\u00", b"\\"):
         body = _ESCAPE.sub(_unescape, body)
-    if b"file_id" not in body:
+    if not holds(body, b"file_id", b"_"):
         return ()
     return tuple(dict.fromkeys(found.decode() for found in _FILE_ID.findall(body)))
 

@@ -8,6 +8,8 @@ the stream still count, because a provider's last words may carry the usage.
 import re
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+ENDS = (b"\n\n", b"\r\n\r\n")
+"""How nearly all events end."""
 _LINE = re.compile(rb"[^\r\n]+")
 
 
