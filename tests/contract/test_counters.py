@@ -47,6 +47,12 @@ def in_valkey(clock: Clock, history: Any = nothing) -> Counters:
 DRIVERS = {"memory": memory, "valkey": in_valkey}
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred connections at once take their time where everybody shares two processors."""
+    monkeypatch.setattr("xairouter.storage.valkey.ANSWER_SECONDS", 15.0)
+
+
 @pytest.fixture(params=DRIVERS)
 async def make(request: pytest.FixtureRequest) -> Any:
     OWNER[0] = f"acc_{next(NUMBERS)}"

@@ -146,6 +146,7 @@ async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: 
             await running
             assert set(load.answers) == {200}, set(load.answers)
             assert load.failures == []
+            await asyncio.sleep(0.6)  # What it has counted is told a few times a second.
             # One is killed: a new one takes its place, and its calls have their records.
             victim = _children(supervisor)[0]
             os.kill(victim, signal.SIGKILL)

@@ -10,8 +10,9 @@ are still under way are counted there.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
 
 from xairouter.counters.interface import (
     Counted,

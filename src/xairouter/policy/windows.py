@@ -135,7 +135,7 @@ class Usage:
         """Drop what has left the window: looked for once for each bucket of time."""
         if self.window.kind == SLIDING:
             oldest = now_ms // self.window.bucket_ms - BUCKETS
-            if oldest > self._forgotten_to:
+            if oldest != self._forgotten_to:  # A clock that goes back is followed, too.
                 self._forgotten_to = oldest
                 for bucket in [known for known in self._amounts if known < oldest]:
                     self._total -= self._amounts.pop(bucket)
