@@ -27,10 +27,11 @@ from xairouter.counters.valkey import ValkeyCounters
 from xairouter.custody.derive import self_test
 from xairouter.custody.room import Strongroom
 from xairouter.custody.witness import Witness
-from xairouter.directory.bus import NoBus, ValkeyBus
+from xairouter.directory.bus import ValkeyBus
 from xairouter.directory.directory import Directory
 from xairouter.directory.health import Health
 from xairouter.directory.identity import Identifier
+from xairouter.directory.neighbours import Neighbours
 from xairouter.directory.retries import Retries
 from xairouter.domain.records import UsageRecord
 from xairouter.errors import ConfigError
@@ -77,7 +78,7 @@ class House:
         self.database = Database(settings.effective_database_url)
         self.egress = Egress(allow_private=settings.allow_private_providers)
         self.instance = fresh_id("inst")
-        self.bus: NoBus | ValkeyBus = NoBus(self.instance)
+        self.bus: Neighbours | ValkeyBus = Neighbours(self.database, self.instance)
         if settings.valkey_url:
             self.bus = ValkeyBus(settings.valkey_url, self.instance)
         self.health = Health(self.bus)
@@ -249,7 +250,7 @@ class House:
             "database": "ok" if unread < 2 else f"not read for {int(unread)} s",
             "blind_for_seconds": round(self.directory.blind_for, 1),
             "counters": self.counters.state,
-            "bus": self._bus_state(),
+            "bus": self.bus.state,
             "ledger": "failing" if self.drain.is_failing else "ok",
             "journal_bytes": self.journal.size,
             "draining": self.running.is_leaving,
@@ -261,11 +262,6 @@ class House:
             and not self.running.is_leaving
         )
         return is_ready, {"status": "ready" if is_ready else "not ready", **state}
-
-    def _bus_state(self) -> str:
-        if not self.settings.valkey_url:
-            return "none: one instance"
-        return f"{self.bus.others} other instances" if self.bus.is_up else "away"
 
     async def stop(self) -> None:
         """Stop the loops, store what is finished, and let everything go."""

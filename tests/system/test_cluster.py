@@ -232,3 +232,33 @@ async def test_management_of_one_instance_is_read_at_another(cluster: Cluster):
     ready = json.loads((await second.ask("GET", "/readyz", key=None)).body)
     assert ready["bus"] == "2 other instances"
     assert ready["counters"] == "valkey"
+
+
+async def test_instances_without_valkey_say_that_they_count_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from tests.rig import start_rig
+    from tests.servers import drop_database, postgres_database
+    from xairouter.directory import neighbours
+
+    monkeypatch.setattr(neighbours, "LOOK_SECONDS", 0.1)
+    url = postgres_database()
+
+    async def says(rig: Rig, word: str) -> None:
+        async with asyncio.timeout(20):
+            while word not in (await rig.ask("GET", "/readyz", key=None)).json()["bus"]:
+                await asyncio.sleep(0.1)
+
+    first = await start_rig(tmp_path / "one", database_url=url)
+    try:
+        await says(first, "one instance")
+        second = await start_rig(tmp_path / "two", beside=first, database_url=url)
+        try:
+            await says(first, "1 other instances count limits for themselves")
+            await says(second, "1 other instances count limits for themselves")
+        finally:
+            await second.stop()
+        await says(first, "one instance")
+    finally:
+        await first.stop()
+        drop_database(url)

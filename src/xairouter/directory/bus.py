@@ -133,6 +133,11 @@ class ValkeyBus:
         self.is_up = False
 
     @property
+    def state(self) -> str:
+        """In words, for ``/readyz``."""
+        return f"{self.others} other instances" if self.is_up else "away"
+
+    @property
     def others(self) -> int:
         now = self._now()
         if not self.is_up:

@@ -70,6 +70,11 @@ class Database:
         """A number that moves when another connection commits a change of an owner."""
         return await self._driver.version(connection)
 
+    async def others(self, connection: AsyncConnection, instance: str) -> int:
+        """How many other instances use this database now, by a connection that each keeps for
+        asking this; 0 where only one machine can."""
+        return await self._driver.others(connection, instance)
+
     async def forget_deleted(self) -> None:
         """After a deletion: empty the places in which the deleted row still stands (SQLite's
         write-ahead log, PostgreSQL's dead rows)."""

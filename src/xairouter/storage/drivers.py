@@ -39,6 +39,9 @@ class Driver(Protocol):
     async def version(self, connection: AsyncConnection) -> int:
         """A number that moves when another connection has committed a change of an owner."""
 
+    async def others(self, connection: AsyncConnection, instance: str) -> int:
+        """How many instances beside this one keep a connection on which they ask this."""
+
     async def forget_deleted(self, connection: AsyncConnection) -> None:
         """Empty the places in which a deleted row still stands, as far as the database can."""
 
@@ -81,6 +84,9 @@ class SQLite:
 
     async def version(self, connection: AsyncConnection) -> int:
         return int((await connection.execute(sa.text("PRAGMA data_version"))).scalar_one())
+
+    async def others(self, connection: AsyncConnection, instance: str) -> int:
+        return 0
 
     async def forget_deleted(self, connection: AsyncConnection) -> None:
         await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
@@ -152,6 +158,20 @@ class PostgreSQL:
     async def version(self, connection: AsyncConnection) -> int:
         newest = await connection.execute(sa.text("SELECT max(seq) FROM changes"))
         return int(newest.scalar() or 0)
+
+    async def others(self, connection: AsyncConnection, instance: str) -> int:
+        own = f"xairouter {instance}"
+        naming = sa.text("SELECT set_config('application_name', :own, false)")
+        await connection.execute(naming, {"own": own})
+        counted = await connection.execute(
+            sa.text(
+                "SELECT count(DISTINCT application_name) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name <> :own "
+                "AND application_name LIKE 'xairouter inst\\_%'"
+            ),
+            {"own": own},
+        )
+        return int(counted.scalar_one())
 
     async def forget_deleted(self, connection: AsyncConnection) -> None:
         await connection.execute(sa.text("VACUUM slots, provider_keys"))
