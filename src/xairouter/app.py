@@ -352,6 +352,7 @@ def make_server(
     limits = EdgeLimits(
         header_seconds=settings.header_seconds,
         connections_per_address=settings.connections_per_address,
+        is_leaving=lambda: house.running.is_leaving,
     )
     config = uvicorn.Config(
         house.application(),

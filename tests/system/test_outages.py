@@ -273,3 +273,28 @@ async def test_a_writer_that_is_cut_off_does_not_keep_the_others_from_writing(tm
         second.database.refuse()
         holding.cancel()
         await asyncio.gather(holding, return_exceptions=True)
+
+
+async def test_a_connection_whose_stream_began_before_the_notice_ends_with_it(tmp_path: Path):
+    """Its reply's head could not say so any more; the client's next call goes elsewhere."""
+    rig = await start_rig(tmp_path)
+    try:
+        await rig.add_provider_key()
+        host, _, port = rig.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = b'{"model":"fault-paced","stream":true,"messages":[]}'
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n"
+            f"authorization: Bearer {rig.key}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        said = await reader.readuntil(b"\r\n\r\n")
+        assert b"200 OK" in said
+        assert b"connection: close" not in said
+        rig.house.running.is_leaving = True
+        async with asyncio.timeout(10):
+            rest = await reader.read()  # to the end of the connection
+        assert rest.endswith(b"0\r\n\r\n")
+        writer.close()
+    finally:
+        await rig.stop()

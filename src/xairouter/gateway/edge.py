@@ -27,8 +27,15 @@ LINK = "xairouter.link"
 class Limits:
     """What one server allows; shared by its connections."""
 
-    def __init__(self, *, header_seconds: float, connections_per_address: int) -> None:
+    def __init__(
+        self,
+        *,
+        header_seconds: float,
+        connections_per_address: int,
+        is_leaving: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.header_seconds = header_seconds
+        self.is_leaving = is_leaving
         self.connections_per_address = connections_per_address
         self.connections: Counter[str] = Counter()
 
@@ -256,6 +263,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         if self._links:
             self._links.pop(0)
+        if self.edge_limits.is_leaving() and not self.pipeline:
+            # A reply that began before the notice could not say so: the next call goes elsewhere.
+            self.transport.close()
         super().on_response_complete()
 
     def cut(self) -> None:
