@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import runpy
 import socket
 import tempfile
 import warnings
@@ -51,6 +52,13 @@ def _template() -> str:
     thread.start()
     thread.join()
     return _TEMPLATE
+
+
+def certificate(folder: Path) -> Path:
+    """A PEM file with a key and a certificate for 127.0.0.1 that nobody has signed but itself."""
+    script = Path(__file__).parent.parent / "bench" / "certificates.py"
+    made: Path = runpy.run_path(str(script))["make_certificate"](folder)
+    return made
 
 
 def postgres_database(*, empty: bool = False) -> str:

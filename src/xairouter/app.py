@@ -59,6 +59,7 @@ from xairouter.storage.database import Database
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.http_client import HttpClient
 from xairouter.upstream.interface import Limits
+from xairouter.upstream.proxy import Proxy
 
 SWEEP_SECONDS = 30.0
 GIVE_WAY = signal.SIGUSR2
@@ -109,7 +110,8 @@ class House:
         self.drain.on_adopted = self._count_recovered
         await self.drain.adopt()
         self.prices = self._given_prices or compile_price_list()
-        self.client = HttpClient(self.egress)
+        proxy = Proxy.of(settings.provider_proxy) if settings.provider_proxy else None
+        self.client = HttpClient(self.egress, proxy=proxy)
         self.room = Strongroom(self.client, Witness(settings.witness_file))
         self.running = Running(
             self.directory,

@@ -112,6 +112,11 @@ class Settings(BaseSettings):
         "that load balancers turn elsewhere first.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
+    provider_proxy: str = Field(
+        "",
+        description="A proxy through which https providers are reached by CONNECT: "
+        "http://[user:password@]host:port. It then decides which addresses may be reached.",
+    )
     connect_seconds: float = Field(10, gt=0, description="Seconds to connect to a provider.")
     first_byte_seconds: float = Field(
         600, gt=0, description="Seconds until a provider's reply must begin."

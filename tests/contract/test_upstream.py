@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.reference_client import AiohttpClient
-from xairouter.errors import UpstreamError
+from tests.servers import certificate
+from xairouter.errors import ConfigError, UpstreamError
 from xairouter.standin.faults import Reply
 from xairouter.standin.server import StandIn
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.http_client import HttpClient
 from xairouter.upstream.interface import Client, Limits, WireRequest
+from xairouter.upstream.proxy import Proxy
 
 DRIVERS = {"own": HttpClient, "aiohttp": AiohttpClient}
 LIMITS = Limits(connect=2, first_byte=2)
@@ -193,52 +195,118 @@ async def test_refused_addresses_are_refused_when_connecting_too(client, url: st
     assert "not allowed" in str(caught.value)
 
 
-async def test_a_certificate_that_is_not_trusted_ends_it_before_any_byte(client, tmp_path: Path):
-    """A server with a certificate of its own making."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "self.pem"
-    pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
+@contextlib.asynccontextmanager
+async def _tls(folder: Path):
+    """A server with a certificate of its own making, that answers like the others; its URL, the
+    certificate's file, and what came decrypted."""
+    pem = certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    received = []
+    async with _raw(OK + b"content-length: 2\r\n\r\nhi", tls=context) as (url, came):
+        yield url.replace("http://", "https://"), pem, came
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        received.append(await reader.read(100))
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(UpstreamError) as caught:
-        await client.send("p", _post(f"https://127.0.0.1:{port}/"), LIMITS)
-    server.close()
+async def test_a_certificate_that_is_not_trusted_ends_it_before_any_byte(client, tmp_path: Path):
+    async with _tls(tmp_path) as (url, _, came):
+        with pytest.raises(UpstreamError) as caught:
+            await client.send("p", _post(url), LIMITS)
     assert caught.value.sent is False
     assert "certificate" in str(caught.value)
-    assert received == []
+    assert came == []
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
+async def test_an_authority_of_the_installation_is_trusted(client, tmp_path: Path, monkeypatch):
+    async with _tls(tmp_path) as (url, pem, came):
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        assert await _whole(await client.send("p", _post(url), LIMITS)) == b"hi"
+        # Its name counts, too.
+        with pytest.raises(UpstreamError, match="certificate"):
+            await client.send("p", _post(url.replace("127.0.0.1", "localhost")), LIMITS)
+    assert len(came) == 1
+
+
+@contextlib.asynccontextmanager
+async def _proxy(answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n"):
+    """A proxy that opens tunnels, or answers something else; its address, and what it was asked."""
+    asked: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        if b" 200 " not in answer:
+            writer.close()
+            return
+        port = int(asked[-1].split(b" ")[1].rpartition(b":")[2])
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(back)
+        await asyncio.gather(pour(reader, back), pour(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def test_a_proxy_tunnels_what_is_encrypted_and_sees_nothing_of_it(
+    tmp_path: Path, monkeypatch, standin
+):
+    _, plain = standin
+    async with _tls(tmp_path) as (url, pem, came), _proxy() as (proxy, asked):
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        made = HttpClient(Egress(allow_private=True), proxy=Proxy.of(f"http://me:pa%3Fss@{proxy}"))
+        for _ in range(2):
+            assert await _whole(await made.send("p", _post(url, x="secret"), LIMITS)) == b"hi"
+            if len(came) == 1:
+                made._pools.clear()  # so that the second one opens a tunnel of its own
+        await _whole(await made.send("p", _post(plain + "/v1/chat/completions", _chat()), LIMITS))
+        await made.close()
+        place = url.removeprefix("https://").partition("/")[0].encode()
+        assert len(asked) == 2, "what is not encrypted goes the straight way"
+        assert asked[0] == (
+            b"CONNECT %b HTTP/1.1\r\nhost: %b\r\nproxy-authorization: Basic bWU6cGE/c3M=\r\n\r\n"
+            % (place, place)
+        )
+        assert all(b"secret" in one for one in came)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nmore",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 " + b"x" * 20_000,
+    ],
+    ids=["refuses", "goes on", "is none", "endless"],
+)
+async def test_a_proxy_that_opens_no_tunnel_gets_no_request(answer: bytes, tmp_path, monkeypatch):
+    async with _tls(tmp_path) as (url, pem, came), _proxy(answer) as (proxy, _):
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        made = HttpClient(Egress(allow_private=True), proxy=Proxy.of(f"http://{proxy}"))
+        with pytest.raises(UpstreamError, match="tunnel") as caught:
+            await made.send("p", _post(url), LIMITS)
+        assert caught.value.sent is False
+        await made.close()
+        assert came == []
+
+
+@pytest.mark.parametrize("url", ["https://p:1", "http://p", "p:3128", "http://p:1/x", "http://p:x"])
+def test_a_proxy_s_address_is_understood_or_refused(url: str):
+    with pytest.raises(ConfigError, match="XAIROUTER_PROVIDER_PROXY"):
+        Proxy.of(url)
 
 
 async def test_many_pools_do_not_grow_without_bound(client, standin, monkeypatch):
@@ -251,7 +319,12 @@ async def test_many_pools_do_not_grow_without_bound(client, standin, monkeypatch
 
 
 @contextlib.asynccontextmanager
-async def _raw(*answers: bytes, closes: bool = False, reads: int = 1 << 16):
+async def _raw(
+    *answers: bytes,
+    closes: bool = False,
+    reads: int = 1 << 16,
+    tls: ssl.SSLContext | None = None,
+):
     """A server that answers each connection's requests with these bytes; its URL and what came."""
     came: list[bytes] = []
     writers: list[asyncio.StreamWriter] = []
@@ -266,7 +339,7 @@ async def _raw(*answers: bytes, closes: bool = False, reads: int = 1 << 16):
             if closes:
                 writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x", came
     finally:

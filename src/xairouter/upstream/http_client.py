@@ -22,6 +22,7 @@ from xairouter.upstream.connection import TIMEOUT, UNREACHABLE, Connection, Http
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.interface import Limits, WireRequest
 from xairouter.upstream.names import AddressInfo, Names, Threads, UnknownNameError
+from xairouter.upstream.proxy import Proxy, TunnelError
 
 IDLE_SECONDS = 30.0
 SWEEP_SECONDS = 5.0
@@ -58,9 +59,9 @@ class HttpClient:
 
     MAX_POOLS = 512
 
-    def __init__(self, egress: Egress, *, cafile: str | None = None) -> None:
+    def __init__(self, egress: Egress, *, proxy: Proxy | None = None) -> None:
         self._egress = egress
-        self._cafile = cafile
+        self._proxy = proxy
         self._tls: ssl.SSLContext | None = None
         self._threads = Threads()
         self._pools: OrderedDict[str, _Pool] = OrderedDict()
@@ -137,6 +138,8 @@ class HttpClient:
             failure = "The provider's address is not allowed."
         except UnknownNameError:
             failure = "The provider's name does not resolve."
+        except TunnelError:
+            failure = "The proxy opened no tunnel to the provider."
         except (OSError, RuntimeError, ValueError):
             failure = "No connection to the provider."
         # Raised outside the block: no library's error, and nothing that it holds, goes along.
@@ -144,14 +147,20 @@ class HttpClient:
 
     async def _open_connection(self, pool: _Pool, origin: _Origin) -> Connection:
         host, port, is_tls = origin
+        # What is not encrypted is a private provider, which needs no way out.
+        proxy = self._proxy if is_tls else None
+        if proxy is not None:
+            there = await pool.names.resolve(proxy.host, proxy.port)
+        else:
+            there = self._allowed(await pool.names.resolve(host, port))
         opened = await start_connection(
-            self._allowed(await pool.names.resolve(host, port)),
-            happy_eyeballs_delay=EYEBALLS_SECONDS,
-            loop=asyncio.get_running_loop(),
+            there, happy_eyeballs_delay=EYEBALLS_SECONDS, loop=asyncio.get_running_loop()
         )
         connection: Connection | None = None
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy is not None:
+                await proxy.open_tunnel(opened, host, port)
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(lambda freed: self._keep(pool, origin, freed), self._open),
                 sock=opened,
@@ -176,7 +185,7 @@ class HttpClient:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=self._cafile)
+            self._tls = ssl.create_default_context()
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
 
