@@ -2,15 +2,18 @@
 
 Both give the same promises: a write transaction sees everything that was committed before it and
 is alone while it runs, so numbers of ``changes`` grow in the order of commits; a commit is on disk
-when it returns; what a lock keeps waiting for longer than five seconds ends in an error.
+when it returns; what a lock keeps waiting for longer than ten seconds ends in an error.
 """
 
+import asyncio
+import sqlite3
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from xairouter.errors import ConfigError
 
@@ -20,6 +23,7 @@ WRITER_PAUSE_MS = 7000
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 60
 _POOL_SIZE = 8
+_WAL_TRIES, _WAL_SECONDS = 100, 0.05
 _WRITERS = 0x78_61_69_72  # "xair": the advisory lock that writers of all instances queue for
 
 
@@ -101,13 +105,21 @@ def _prepare(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
-        "journal_mode=WAL",
+        f"busy_timeout={LOCK_WAIT_MS}",
         "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
-        f"busy_timeout={LOCK_WAIT_MS}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
+    for left in reversed(range(_WAL_TRIES)):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            # Where several open a new file at once, SQLite does not wait for whoever is first.
+            if not left:
+                raise
+            await_only(asyncio.sleep(_WAL_SECONDS))
     cursor.close()
 
 
