@@ -1,4 +1,4 @@
-.PHONY: help run demo cluster test check docs bench bench-compare fuzz
+.PHONY: help run demo cluster test check docs bench bench-compare weaken fuzz
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -26,6 +26,9 @@ bench: ## Measure the router beside nginx and the peers, on this machine (about 
 
 bench-compare: ## Say what is better or worse, beyond noise, in the last of two kept runs
 	@scripts/environment development && .venv/bin/python bench/run.py --compare $(BENCH)
+
+weaken: ## Take one guard after the other out, and see that a test notices (about five minutes)
+	@scripts/environment development && .venv/bin/python scripts/weaken.py $(WEAKEN)
 
 fuzz: ## Fuzz what reads from outside, 20,000 examples a property (about ten minutes)
 	@scripts/fuzz

@@ -7,6 +7,7 @@ prints what it found as JSON. It speaks plain HTTP/1.1 and counts events by thei
 import asyncio
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -157,7 +158,7 @@ async def closed(task: Task) -> Found:
             left -= 1
             began = time.perf_counter()
             status = await caller.call(next(requests))
-            found.latencies_ms.append((time.perf_counter() - began) * 1000)
+            found.latencies_ms.append(round((time.perf_counter() - began) * 1000, 3))
             if status == 200:
                 found.good += 1
             else:
@@ -186,7 +187,7 @@ async def open_loop(task: Task) -> Found:
     async def one(due: float) -> None:
         caller = await idle.get()
         status = await caller.call(next(requests))
-        found.latencies_ms.append((time.perf_counter() - due) * 1000)
+        found.latencies_ms.append(round((time.perf_counter() - due) * 1000, 3))
         found.good += status == 200
         found.bad += status != 200
         idle.put_nowait(caller)
@@ -220,4 +221,7 @@ async def main(task: Task) -> Found:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(uvloop.run(main(Task(**json.load(sys.stdin)))))))
+    said = json.dumps(asdict(uvloop.run(main(Task(**json.load(sys.stdin))))))
+    # A loop may have left the pipe such that a long line does not go in at once.
+    os.set_blocking(sys.stdout.fileno(), True)
+    print(said, flush=True)
