@@ -13,7 +13,7 @@ from pathlib import Path
 from report import RESULTS, compare, machine, plot, read, save, table
 from scenarios import SCENARIOS, Bench, Row
 
-PLOTS = Path(__file__).parent.parent / "docs" / "images"
+PLOTS = Path(__file__).parent / "plots"
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ from xairouter.manage.desk import Desk
 from xairouter.manage.herald import Herald, Target
 from xairouter.manage.links import first_link
 from xairouter.manage.refresh import Refresher
-from xairouter.observe import Metrics, log
+from xairouter.observe import Metrics, keep_what_stands, log
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.storage.database import Database
@@ -393,6 +393,7 @@ async def serve(
         port = int(bound.getsockname()[1])
         link = await house.first_link() if listen_fd is None else None
         listening(settings.host, port, link)
+        keep_what_stands()
         log.info("listening", host=settings.host, port=port, pid=os.getpid())
         await server.serve(sockets=[bound])
     finally:

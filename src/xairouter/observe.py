@@ -1,5 +1,6 @@
 """Logs and metrics. Logs are structured, carry call ids, and never content or secrets."""
 
+import gc
 import logging
 import os
 import resource
@@ -56,6 +57,13 @@ def harden_process() -> None:
 
         pr_set_dumpable = 4  # linux/prctl.h
         ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+def keep_what_stands() -> None:
+    """After the start: what stands now stays, so that the garbage collector looks at it no more.
+    Walking over all of it held every call up for a tenth of a second, time and again under load."""
+    gc.collect()
+    gc.freeze()
 
 
 class Metrics:
