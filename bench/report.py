@@ -130,7 +130,7 @@ def plot(rows: list[Row], title: str) -> str:
                 f'<rect x="{label + 60}" y="{y}" width="{length:.1f}" height="{bar}" rx="2" '
                 f'fill="{colour}"/><text x="{label + 52}" y="{y + 11}" text-anchor="end">'
                 f'{escape(name)}</text><text x="{label + 66 + length:.1f}" y="{y + 11}">'
-                f"{value:.4g}</text>"
+                f"{f'{value:,.0f}' if value >= 100 else f'{value:.3g}'}</text>"
             )
             y += bar + 3
         y += gap
