@@ -283,8 +283,10 @@ async def test_wrong_framing_is_400_and_nothing_is_forwarded(ready: Rig, name: s
 async def test_absurd_headers_are_400(ready: Rig):
     reply = await ready.raw(_head(ready, "x-big: " + "y" * 70_000))
     assert reply.startswith(b"HTTP/1.1 400")
+    assert b"larger than 64 KB" in reply
     many = await ready.raw(_head(ready, *(f"x-{n}: y" for n in range(9000))))
     assert many.startswith(b"HTTP/1.1 400")
+    assert b"larger than 64 KB" in many
 
 
 async def test_slow_headers_and_bodies_end(tmp_path):
@@ -295,6 +297,11 @@ async def test_slow_headers_and_bodies_end(tmp_path):
         headers = await rig.raw(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
         assert headers.startswith(b"HTTP/1.1 400")
         assert b"did not arrive in time" in headers
+        # The second head of a connection has no more time than the first.
+        first = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+        second = await rig.raw(first + b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
+        assert second.startswith(b"HTTP/1.1 200")
+        assert b"did not arrive in time" in second
         silent = await rig.raw(b"")
         assert silent == b"" or silent.startswith(b"HTTP/1.1 400")
         body = await rig.raw(_head(rig, "content-length: 100") + b'{"model"')
