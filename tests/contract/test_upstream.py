@@ -392,6 +392,30 @@ async def test_a_reply_whose_framing_is_in_doubt_is_no_reply(client, head):
 
 
 @pytest.mark.parametrize("client", ["own"], indirect=True)
+async def test_what_comes_behind_a_reply_is_never_the_next_one(client):
+    """A provider begins a second reply before it was asked for one, and ends it afterwards."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"{}")
+            writer.write(OK + b"content-length: 5\r\n\r\nfirst")
+            await asyncio.sleep(0.05)
+            writer.write(OK + b"content-length: 6\r\n")
+            await reader.readuntil(b"{}")
+            writer.write(b"\r\nstolen")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    for _ in range(2):
+        assert await _whole(await client.send("p", _post(url), LIMITS)) == b"first"
+        await asyncio.sleep(0.2)
+    await client.close()
+    await asyncio.sleep(0.05)
+    server.close()
+
+
+@pytest.mark.parametrize("client", ["own"], indirect=True)
 async def test_a_coding_that_nobody_asked_for_is_no_reply(client):
     async with _raw(OK + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n") as (url, _):
         with pytest.raises(UpstreamError):
