@@ -20,6 +20,7 @@ from servers import (
     add_upstream,
     free_port,
     load,
+    percentile,
     start_litellm,
     start_nginx,
     start_portkey,
@@ -72,11 +73,6 @@ def cpu_per(server: Server, unit: str, **task: Any) -> float:
     settle()
     count = found["good"] if unit == "call" else found["events"]
     return (server.cpu_seconds() - before) / count * 1e6
-
-
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def interleaved(servers: list[Server], rounds: int, measure: Callable[[Server], float]) -> Rounds:

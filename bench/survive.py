@@ -22,14 +22,10 @@ from servers import (
     Server,
     add_upstream,
     make_owner,
+    percentile,
     start_router,
     start_upstream,
 )
-
-
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def client(
