@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.directory.bus import HEARTBEAT_SECONDS, Bus, Changed, Message, NoBus
+from xairouter.directory.bus import HEARTBEAT_SECONDS, Bus, Changed, Message, NoBus, pause
 from xairouter.domain.slots import API_KEY, SESSION, Slot
 from xairouter.domain.successions import Succession
 from xairouter.errors import StorageError
@@ -247,7 +247,7 @@ class Directory:
                     if not was_blind:
                         log.warning("changes_cannot_be_read", reason=str(error))
                     was_blind = True
-                    await _pause(stop, POLL_SECONDS)
+                    await pause(stop, POLL_SECONDS)
         finally:
             reviewing.cancel()
 
@@ -303,10 +303,3 @@ class Directory:
             done = await asyncio.gather(*(self._tell_listeners(owner) for owner in waiting))
             if not all(done):
                 await asyncio.sleep(POLL_SECONDS)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

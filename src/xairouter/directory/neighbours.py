@@ -7,7 +7,7 @@ may start before an old one has ended; it is told, and shown while it lasts.
 import asyncio
 import contextlib
 
-from xairouter.directory.bus import NoBus
+from xairouter.directory.bus import NoBus, pause
 from xairouter.errors import StorageError
 from xairouter.observe import log
 from xairouter.storage.database import Database
@@ -38,8 +38,8 @@ class Neighbours(NoBus):
                 async with self._database.read(seconds=None) as connection:
                     while not stop.is_set():
                         self._note(await self._database.others(connection, self.instance))
-                        await _pause(stop, LOOK_SECONDS)
-            await _pause(stop, RETRY_SECONDS)
+                        await pause(stop, LOOK_SECONDS)
+            await pause(stop, RETRY_SECONDS)
 
     def _note(self, others: int) -> None:
         if others and not self.others:
@@ -49,8 +49,3 @@ class Neighbours(NoBus):
                 reason="Each counts limits for itself; set XAIROUTER_VALKEY_URL for all of them.",
             )
         self.others = others
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
