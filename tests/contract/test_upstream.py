@@ -15,7 +15,7 @@ from xairouter.standin.faults import Reply
 from xairouter.standin.server import StandIn
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.http_client import HttpClient
-from xairouter.upstream.interface import Client, Limits, WireRequest
+from xairouter.upstream.interface import Client, Limits, WireRequest, whole
 from xairouter.upstream.proxy import Proxy
 
 DRIVERS = {"own": HttpClient, "aiohttp": AiohttpClient}
@@ -41,14 +41,6 @@ def _post(url: str, body: bytes = b"{}", **headers: str) -> WireRequest:
     return WireRequest("POST", url, tuple(headers.items()), body)
 
 
-async def _whole(reply) -> bytes:
-    parts = []
-    while chunk := await reply.read():
-        parts.append(chunk)
-    await reply.close()
-    return b"".join(parts)
-
-
 def _chat(model: str = "m") -> bytes:
     return b'{"model":"%s","messages":[]}' % model.encode()
 
@@ -61,7 +53,7 @@ async def test_sends_exactly_what_it_is_given(client, standin):
     )
     assert reply.status == 200
     assert dict(reply.headers)["content-type"] == "application/json"
-    await _whole(reply)
+    await whole(reply)
     received = server.requests[-1]
     assert received.query == "a=%2F&b"
     assert received.body == _chat()
@@ -73,17 +65,17 @@ async def test_sends_exactly_what_it_is_given(client, standin):
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
-async def test_bodies_of_any_size_arrive_whole(client, standin, size: int):
+async def test_bodies_of_any_size_arrivewhole(client, standin, size: int):
     server, url = standin
     body = b'{"model":"m","messages":[],"x":"' + b"y" * size + b'"}'
-    await _whole(await client.send("p", _post(url + "/v1/chat/completions", body), LIMITS))
+    await whole(await client.send("p", _post(url + "/v1/chat/completions", body), LIMITS))
     assert server.requests[-1].body == body
 
 
 async def test_a_connection_is_used_again_within_a_pool_and_never_by_another(client, standin):
     server, url = standin
     for pool in ("one", "one", "one", "two", "two"):
-        await _whole(await client.send(pool, _post(url + "/v1/chat/completions", _chat()), LIMITS))
+        await whole(await client.send(pool, _post(url + "/v1/chat/completions", _chat()), LIMITS))
     assert server.connections == 2
 
 
@@ -94,10 +86,10 @@ async def test_a_connection_that_did_not_end_cleanly_is_not_used_again(client, s
     server, url = standin
     reply = await client.send("p", _post(url + "/v1/chat/completions", _chat(fault)), LIMITS)
     try:
-        await _whole(reply)
+        await whole(reply)
     except UpstreamError:
         await reply.close()
-    await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    await whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
     assert server.connections == 2
 
 
@@ -124,7 +116,7 @@ async def test_a_get_on_a_connection_that_died_is_not_replayed(client, standin):
     """An automatic replay would be a request that no attempt announced."""
     server, url = standin
     server.scripted = Reply(200, (), b"x")
-    await _whole(await client.send("p", WireRequest("GET", url + "/v1/x", (), b""), LIMITS))
+    await whole(await client.send("p", WireRequest("GET", url + "/v1/x", (), b""), LIMITS))
     server.failing = {"": "fault-reset-before"}
     server.scripted = None
     with pytest.raises(UpstreamError):
@@ -152,7 +144,7 @@ async def test_a_reply_cut_off_raises_when_read(client, standin):
     for fault in ("fault-reset-after", "fault-wrong-length"):
         reply = await client.send("p", _post(url + "/v1/chat/completions", _chat(fault)), LIMITS)
         with pytest.raises(UpstreamError) as caught:
-            await _whole(reply)
+            await whole(reply)
         assert caught.value.__context__ is None
         await reply.close()
 
@@ -162,12 +154,12 @@ async def test_compressed_bytes_and_redirects_come_as_they_are(client, standin):
 
     _, url = standin
     reply = await client.send("p", _post(url + "/v1/chat/completions", _chat("fault-gzip")), LIMITS)
-    assert gzip.decompress(await _whole(reply)).startswith(b"{")
+    assert gzip.decompress(await whole(reply)).startswith(b"{")
     redirect = await client.send(
         "p", _post(url + "/v1/chat/completions", _chat("fault-redirect")), LIMITS
     )
     assert redirect.status == 307
-    await _whole(redirect)
+    await whole(redirect)
 
 
 async def test_cookies_and_proxies_of_the_environment_are_not_used(client, standin, monkeypatch):
@@ -175,7 +167,7 @@ async def test_cookies_and_proxies_of_the_environment_are_not_used(client, stand
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     for _ in range(2):
-        await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+        await whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
     assert "cookie" not in server.requests[-1].headers
 
 
@@ -219,7 +211,7 @@ async def test_a_certificate_that_is_not_trusted_ends_it_before_any_byte(client,
 async def test_an_authority_of_the_installation_is_trusted(client, tmp_path: Path, monkeypatch):
     async with _tls(tmp_path) as (url, pem, came):
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-        assert await _whole(await client.send("p", _post(url), LIMITS)) == b"hi"
+        assert await whole(await client.send("p", _post(url), LIMITS)) == b"hi"
         # Its name counts, too.
         with pytest.raises(UpstreamError, match="certificate"):
             await client.send("p", _post(url.replace("127.0.0.1", "localhost")), LIMITS)
@@ -268,10 +260,10 @@ async def test_a_proxy_tunnels_what_is_encrypted_and_sees_nothing_of_it(
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
         made = HttpClient(Egress(allow_private=True), proxy=Proxy.of(f"http://me:pa%3Fss@{proxy}"))
         for _ in range(2):
-            assert await _whole(await made.send("p", _post(url, x="secret"), LIMITS)) == b"hi"
+            assert await whole(await made.send("p", _post(url, x="secret"), LIMITS)) == b"hi"
             if len(came) == 1:
                 made._pools.clear()  # so that the second one opens a tunnel of its own
-        await _whole(await made.send("p", _post(plain + "/v1/chat/completions", _chat()), LIMITS))
+        await whole(await made.send("p", _post(plain + "/v1/chat/completions", _chat()), LIMITS))
         await made.close()
         place = url.removeprefix("https://").partition("/")[0].encode()
         assert len(asked) == 2, "what is not encrypted goes the straight way"
@@ -314,7 +306,7 @@ async def test_many_pools_do_not_grow_without_bound(client, standin, monkeypatch
     monkeypatch.setattr(type(client), "MAX_POOLS", 5)
     for number in range(12):
         request = _post(url + "/v1/chat/completions", _chat())
-        await _whole(await client.send(f"pool-{number}", request, LIMITS))
+        await whole(await client.send(f"pool-{number}", request, LIMITS))
     assert len(client._pools) <= 6
 
 
@@ -369,7 +361,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 async def test_every_framing_of_a_reply_is_read(client, answer, closes, body):
     async with _raw(answer, closes=closes) as (url, _):
         reply = await client.send("p", _post(url), LIMITS)
-        assert (reply.status, await _whole(reply)) == (200, body)
+        assert (reply.status, await whole(reply)) == (200, body)
         assert "late" not in dict(reply.headers)
 
 
@@ -387,7 +379,7 @@ async def test_a_reply_whose_framing_is_in_doubt_is_no_reply(client, head):
     async with _raw(OK + head) as (url, _):
         with pytest.raises(UpstreamError) as caught:
             async with asyncio.timeout(5):
-                await _whole(await client.send("p", _post(url), LIMITS))
+                await whole(await client.send("p", _post(url), LIMITS))
         assert caught.value.code == "upstream_unreachable"
 
 
@@ -408,7 +400,7 @@ async def test_what_comes_behind_a_reply_is_never_the_next_one(client):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     for _ in range(2):
-        assert await _whole(await client.send("p", _post(url), LIMITS)) == b"first"
+        assert await whole(await client.send("p", _post(url), LIMITS)) == b"first"
         await asyncio.sleep(0.2)
     await client.close()
     await asyncio.sleep(0.05)
@@ -428,7 +420,7 @@ async def test_trailers_without_end_are_cut_off(client):
     async with _raw(OK + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + flood) as (url, _):
         with pytest.raises(UpstreamError):
             async with asyncio.timeout(5):
-                await _whole(await client.send("p", _post(url), LIMITS))
+                await whole(await client.send("p", _post(url), LIMITS))
 
 
 @pytest.mark.parametrize(
@@ -466,7 +458,7 @@ async def test_an_answer_in_the_middle_of_a_large_request_is_passed_on(client):
         async with asyncio.timeout(5):
             for _ in range(2):  # The second time on another connection.
                 reply = await client.send("p", _post(url, b"x" * 20_000_000), LIMITS)
-                assert (reply.status, await _whole(reply)) == (413, b"no")
+                assert (reply.status, await whole(reply)) == (413, b"no")
 
 
 async def test_a_caller_that_leaves_ends_the_connection(client):
@@ -511,11 +503,11 @@ async def test_connections_at_rest_are_closed_after_a_while(client, standin, mon
     monkeypatch.setattr(http_client, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(http_client, "IDLE_SECONDS", 0.1)
     server, url = standin
-    await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    await whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
     async with asyncio.timeout(5):
         while server._writers:
             await asyncio.sleep(0.02)
-    await _whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
+    await whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
     assert server.connections == 2
 
 
@@ -536,4 +528,4 @@ async def test_the_second_address_serves_where_the_first_one_does_not(client, st
         "p", _post(f"http://provider.test:{port}/v1/chat/completions", _chat()), LIMITS
     )
     assert reply.status == 200
-    await _whole(reply)
+    await whole(reply)
