@@ -2,7 +2,8 @@
 
 ``append`` hands a frame to the kernel before the step goes on, all frames of a loop turn in one
 write(); ``fdatasync`` follows off the loop at most ``sync_ms`` later. So a killed process loses
-nothing, a power cut at most that span. A segment goes when every call that has a frame in it is
+no call, at most the end of one that ended in this very turn (``add``); a power cut at most that
+span. A segment goes when every call that has a frame in it is
 drained.
 """
 
