@@ -52,16 +52,13 @@ class Link:
 
     def __init__(self, protocol: "EdgeProtocol") -> None:
         self._protocol = protocol
+        # The request's cycle in uvicorn, whose state is kept as uvicorn would.
         self._cycle: RequestResponseCycle = protocol.cycle
         self._listener: Callable[[], None] | None = None
         self._chunked = False
         self._left: int | None = None
         self.is_gone = False
         self.is_whole = False
-
-    def belongs_to(self, cycle: RequestResponseCycle) -> None:
-        """The request's cycle in uvicorn, whose state is kept as uvicorn would."""
-        self._cycle = cycle
 
     def take_body(self) -> bytes:
         """The body of a request that ``is_whole``."""
@@ -244,11 +241,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._stop_header_timer()
         if self._is_deaf:
             return
+        super().on_headers_complete()
+        # The application begins in a later turn of the loop, and finds its link.
         link = Link(self)
         cast("dict[str, Any]", self.scope)[LINK] = link
         self._links.append(link)
-        super().on_headers_complete()
-        link.belongs_to(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         if not self._is_deaf:
