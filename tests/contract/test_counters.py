@@ -77,7 +77,7 @@ def call(clock: Clock, *path: str, model: str | None = "m", zone: ZoneInfo = UTC
 
 
 def demand(name: str, limit: int, amount: int = 1, account: str = "acc", pattern: str = WHOLE):
-    return Demand(account, pattern, name, limit, amount)
+    return Demand((account, pattern, name), limit, amount)
 
 
 async def test_a_limit_admits_as_many_as_it_says_and_then_says_when_the_next_fits(make: Any):

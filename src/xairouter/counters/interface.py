@@ -64,8 +64,10 @@ class Left(msgspec.Struct, frozen=True):
     reset_seconds: int
 
 
-def tightest(limits: Iterable[Left]) -> Left | None:
+def tightest(limits: Sequence[Left]) -> Left | None:
     """The limit with the smallest share left, the first of equals; None where there is none."""
+    if len(limits) == 1:
+        return limits[0]
     return min(limits, key=lambda one: one.remaining / one.limit if one.limit else 0, default=None)
 
 

@@ -6,7 +6,6 @@ may end: what ends meanwhile is counted here and left out there, so nothing coun
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
 from xairouter.clock import now_ms
@@ -28,21 +27,32 @@ from xairouter.policy.windows import (
     RUNNING,
     TOKENS,
     WINDOWS,
-    Usage,
+    Window,
     period_of,
     seconds_until,
+    usage_of,
 )
 
 MOST_TOLD = 100_000
 
 
-@dataclass(slots=True)
 class _Counter:
-    usage: Usage
-    zone: ZoneInfo
-    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: set[str] = field(default_factory=set)
-    running: dict[str, int] = field(default_factory=dict)
+    """A counter. Until it ``is_ready`` its past is being read, and ``filled`` is waited for."""
+
+    __slots__ = ("ended", "filled", "is_ready", "running", "unit", "usage", "zone")
+
+    def __init__(self, window: Window, zone: ZoneInfo) -> None:
+        self.usage = usage_of(window, zone)
+        self.unit = window.unit
+        self.zone = zone
+        self.is_ready = False
+        self.filled = asyncio.Event()
+        self.ended: set[str] = set()
+        self.running: dict[str, int] = {}
+
+
+_OfAccounts = dict[str, dict[Key, _Counter]]
+"""By account and key: settling a call looks at its own path alone."""
 
 
 class MemoryCounters:
@@ -53,29 +63,24 @@ class MemoryCounters:
     def __init__(self, history: History, clock: Callable[[], int] = now_ms) -> None:
         self._history = history
         self._clock = clock
-        # By owner and account: settling a call looks at its own path alone.
-        self._counters: dict[str, dict[str, dict[Key, _Counter]]] = {}
+        self._counters: dict[str, _OfAccounts] = {}
         self._running: dict[str, Held] = {}
         self._crossed: dict[tuple[str, Key, int], Crossed] = {}
         self._told: set[tuple[str, Key, int]] = set()
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
-        counters = [
-            self._at_hand(call.owner_id, demand, call.zone)
-            or await self._counter(call.owner_id, demand, call.zone)
-            for demand in demands
-        ]
+        counters = self._at_hand(call, demands)
+        if counters is None:
+            counters = [await self._counter(call.owner_id, demand, call.zone) for demand in demands]
         now = self._clock()
-        if any(
-            counter.usage.used(now) + demand.amount > demand.limit
-            for demand, counter in zip(demands, counters, strict=True)
-        ):
-            return _exceeded(demands, counters, now)
+        for demand, counter in zip(demands, counters, strict=True):
+            if counter.usage.used(now) + demand.amount > demand.limit:
+                return _exceeded(demands, counters, now)
         requests: list[Left] = []
         tokens: list[Left] = []
         for demand, counter in zip(demands, counters, strict=True):
             counter.usage.add(call.at_ms, demand.amount, now)
-            unit = counter.usage.window.unit
+            unit = counter.unit
             if unit == RUNNING:
                 counter.running[call.call_id] = demand.amount
             elif unit == REQUESTS:
@@ -87,23 +92,24 @@ class MemoryCounters:
         return held
 
     def settle(self, held: Held, used: Tally) -> None:
-        if self._running.pop(held.call.call_id, None) is None:
+        call = held.call
+        if self._running.pop(call.call_id, None) is None:
             return
-        call, now = held.call, self._clock()
+        now = self._clock()
         reserved = {demand.key: demand.amount for demand in held.demands}
+        amounts = {REQUESTS: used.requests, TOKENS: used.tokens, MONEY: used.nano}
         of_owner = self._counters.get(call.owner_id, {})
         for account_id in call.path:
             for key, counter in of_owner.get(account_id, {}).items():
                 if key not in reserved and not call.concerns(key):
                     continue
-                unit = counter.usage.window.unit
-                if unit == RUNNING:
+                if counter.unit == RUNNING:
                     amount = -counter.running.pop(call.call_id, 0)
                 else:
-                    amount = _amount(unit, used) - reserved.get(key, 0)
+                    amount = amounts[counter.unit] - reserved.get(key, 0)
                 if amount:
                     counter.usage.add(call.at_ms, amount, now)
-                if not counter.is_ready.is_set():
+                if not counter.is_ready:
                     counter.ended.add(call.call_id)
         self._look_at_thresholds(held, now)
 
@@ -147,11 +153,22 @@ class MemoryCounters:
     def forget(self, owner_id: str) -> None:
         self._counters.pop(owner_id, None)
 
-    def _at_hand(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter | None:
-        """The counter of a demand where it is there and ready."""
-        found = self._counters.get(owner_id, {}).get(demand.account_id, {}).get(demand.key)
-        is_good = found is not None and found.zone is zone and found.is_ready.is_set()
-        return found if is_good else None
+    def _at_hand(self, call: Counted, demands: Sequence[Demand]) -> list[_Counter] | None:
+        """The counters of all demands, if each is there and ready."""
+        of_owner = self._counters.get(call.owner_id)
+        if of_owner is None:
+            return None
+        found: list[_Counter] = []
+        try:
+            for demand in demands:
+                key = demand.key
+                counter = of_owner[key[0]][key]
+                if not counter.is_ready or counter.zone is not call.zone:
+                    return None
+                found.append(counter)
+        except KeyError:
+            return None
+        return found
 
     async def _counter(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter:
         """The counter of a demand, with its past; read once, by whoever comes first."""
@@ -159,12 +176,11 @@ class MemoryCounters:
         of_account = self._counters.setdefault(owner_id, {}).setdefault(demand.account_id, {})
         found = of_account.get(key)
         if found is not None and found.zone == zone:
-            if not found.is_ready.is_set():
-                await found.is_ready.wait()
+            if not found.is_ready:
+                await found.filled.wait()
                 return await self._counter(owner_id, demand, zone)
             return found
-        window = WINDOWS[demand.name]
-        made = of_account[key] = _Counter(Usage(window, zone), zone)
+        made = of_account[key] = _Counter(WINDOWS[demand.name], zone)
         is_whole = False
         try:
             await self._fill(owner_id, key, made)
@@ -173,7 +189,8 @@ class MemoryCounters:
             # Whoever waits looks again; what could not be read is begun anew.
             if not is_whole and of_account.get(key) is made:
                 del of_account[key]
-            made.is_ready.set()
+            made.is_ready = True
+            made.filled.set()
         return made
 
     async def _fill(self, owner_id: str, key: Key, counter: _Counter) -> None:
@@ -211,10 +228,6 @@ def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int)
         at = counter.usage.frees_at(demand.amount, demand.limit, now)
         wakes = None if at is None or wakes is None else max(wakes, at)
     return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
-
-
-def _amount(unit: str, used: Tally) -> int:
-    return {REQUESTS: used.requests, TOKENS: used.tokens, MONEY: used.nano, RUNNING: 0}[unit]
 
 
 def _left(demand: Demand, counter: _Counter, now: int) -> Left:

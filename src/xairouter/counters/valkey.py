@@ -103,8 +103,8 @@ class ValkeyCounters:
         held = Held(
             call,
             tuple(demands),
-            tightest(one for unit, one in left if unit == REQUESTS),
-            tightest(one for unit, one in left if unit == TOKENS),
+            tightest([one for unit, one in left if unit == REQUESTS]),
+            tightest([one for unit, one in left if unit == TOKENS]),
         )
         self._running[call.call_id] = held
         self._look_at_thresholds(held, answer[2], now)

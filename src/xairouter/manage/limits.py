@@ -23,9 +23,9 @@ def all_demands(path: Iterable[tuple[Account, Compiled]]) -> list[Demand]:
     for account, made in path:
         rules = made.rules
         for name, value in (*rules.limits.items(), *rules.budget.items()):
-            found.append(Demand(account.id, WHOLE, name, value, 0))
+            found.append(Demand((account.id, WHOLE, name), value, 0))
         for pattern, some in rules.model_limits.items():
-            found += [Demand(account.id, pattern, name, value, 0) for name, value in some.items()]
+            found += [Demand((account.id, pattern, name), value, 0) for name, value in some.items()]
     return found
 
 

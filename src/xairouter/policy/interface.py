@@ -49,6 +49,10 @@ class Caller:
     chain: tuple[Account, ...]
     revision: int
     path: tuple[tuple[Account, Compiled], ...]
+    limits: dict[str | None, tuple[Any, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """What ``limits.demands_of`` has found out once for a model; goes with the caller."""
 
     @classmethod
     def of(cls, key: ApiKey, chain: tuple[Account, ...], revision: int) -> "Caller":

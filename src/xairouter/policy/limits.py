@@ -6,7 +6,7 @@ really used takes its place.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -20,6 +20,8 @@ from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS, WINDOWS
 BYTES_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 1600
 MILLION = 10**6
+MOST_REMEMBERED = 32
+"""Models whose limits a caller remembers."""
 WHOLE = ""
 """Stands for an account as a whole in place of a model pattern."""
 Key = tuple[str, str, str]
@@ -38,56 +40,64 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """One limit that a call must fit into: ``pattern`` is a model pattern or ``WHOLE``, ``name``
-    the window's, ``amount`` what is reserved; at the share ``notify_at`` somebody is told."""
+    """One limit that a call must fit into: ``key`` is the counter that it is held against,
+    ``amount`` what is reserved; at the share ``notify_at`` somebody is told."""
 
-    account_id: str
-    pattern: str
-    name: str
+    key: Key
     limit: int
     amount: int
     notify_at: float | None = None
 
     @property
-    def unit(self) -> str:
-        return WINDOWS[self.name].unit
+    def account_id(self) -> str:
+        return self.key[0]
 
     @property
-    def key(self) -> Key:
-        """The counter that it is held against."""
-        return self.account_id, self.pattern, self.name
+    def pattern(self) -> str:
+        """A model pattern or ``WHOLE``."""
+        return self.key[1]
+
+    @property
+    def name(self) -> str:
+        """The window's."""
+        return self.key[2]
+
+    @property
+    def unit(self) -> str:
+        return WINDOWS[self.name].unit
 
 
 def demands_of(caller: Caller, model: str | None, estimate: Estimate) -> tuple[Demand, ...]:
     """Every limit and budget on the caller's path that this call counts against."""
+    limits = caller.limits.get(model)
+    if limits is None:
+        if len(caller.limits) >= MOST_REMEMBERED:
+            caller.limits.clear()
+        limits = caller.limits[model] = tuple(_limits_of(caller, model))
     amounts = {
         REQUESTS: 1,
         RUNNING: 1,
         TOKENS: estimate.tokens,
         MONEY: estimate.nano or 0,
     }
-    found: list[Demand] = []
+    return tuple(
+        [Demand(key, most, amounts[unit], notify_at) for key, unit, most, notify_at in limits]
+    )
+
+
+def _limits_of(caller: Caller, model: str | None) -> Iterator[tuple[Key, str, int, float | None]]:
+    """(counter, what it counts, limit, share at which somebody is told) of each that a call to a
+    model counts against."""
     for account, made in caller.path:
-        if not made.counts:
-            continue
         rules = made.rules
-        limits = [(WHOLE, name, value) for name, value in rules.limits.items()]
+        chosen = [(WHOLE, rules.limits)]
         if model is not None:
-            limits += [
-                (pattern, name, value)
-                for pattern, some in rules.model_limits.items()
-                if matches(pattern, model)
-                for name, value in some.items()
-            ]
-        found += [
-            Demand(account.id, pattern, name, value, amounts[WINDOWS[name].unit])
-            for pattern, name, value in limits
-        ]
-        found += [
-            Demand(account.id, WHOLE, name, value, amounts[MONEY], rules.budget.notify_at)
-            for name, value in rules.budget.items()
-        ]
-    return tuple(found)
+            chosen += [one for one in rules.model_limits.items() if matches(one[0], model)]
+        for pattern, some in chosen:
+            for name, most in some.items():
+                yield (account.id, pattern, name), WINDOWS[name].unit, most, None
+        for name, most in rules.budget.items():
+            yield (account.id, WHOLE, name), MONEY, most, rules.budget.notify_at
 
 
 def has_budget(caller: Caller) -> bool:

@@ -64,88 +64,134 @@ def _ms(local: datetime) -> int:
 class Usage:
     """What is used of one window. ``at_ms`` is when a call began, which names its bucket."""
 
-    __slots__ = ("_amounts", "_forgotten_to", "_newest", "_period", "_total", "_zone", "window")
+    __slots__ = ("_total", "window")
 
-    def __init__(self, window: Window, zone: ZoneInfo) -> None:
+    def __init__(self, window: Window) -> None:
         self.window = window
-        self._zone = zone
-        self._amounts: dict[int, int] = {}
         self._total = 0
-        self._newest = 0
-        self._forgotten_to = 0
-        self._period: tuple[int, int | None] = (0, 0)
 
     def used(self, now_ms: int) -> int:
         """What counts now."""
-        self._forget(now_ms)
         return self._total
 
     def add(self, at_ms: int, amount: int, now_ms: int) -> None:
         """Count more, or less, of a call that began at ``at_ms``; what has left is left alone."""
-        self._forget(now_ms)
-        bucket = self._bucket(at_ms)
-        if bucket is None or not amount or bucket < self._forgotten_to:
-            return
         self._total += amount
-        left = self._amounts.get(bucket, 0) + amount
-        if left:
-            self._amounts[bucket] = left
-            self._newest = max(self._newest, bucket)
-        else:
-            self._amounts.pop(bucket, None)
-            if bucket == self._newest:
-                self._newest = max(self._amounts, default=0)
 
     def frees_at(self, amount: int, limit: int, now_ms: int) -> int | None:
         """The first instant at which ``amount`` more would fit under the limit, None if never."""
         over = self.used(now_ms) + amount - limit
         if over <= 0:
             return now_ms
-        if amount > limit or self.window.kind == EVER:
-            return None
-        if self.window.kind == NOW:
-            return now_ms + 1000
-        if self.window.kind != SLIDING:
-            return self._period[1]
-        for bucket in sorted(self._amounts):
-            over -= self._amounts[bucket]
-            if over <= 0:
-                return self._leaves_at(bucket)
-        return None
+        return None if amount > limit else self._leaves_at(over, now_ms)
 
     def whole_at(self, now_ms: int) -> int:
         """The instant at which nothing that counts now counts any more."""
-        self._forget(now_ms)
-        if self.window.kind == SLIDING:
-            return self._leaves_at(self._newest) if self._amounts else now_ms
-        return self._period[1] or now_ms
+        return now_ms
 
-    def _leaves_at(self, bucket: int) -> int:
-        return (bucket + BUCKETS + 1) * self.window.bucket_ms
+    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+        """The instant at which so much of what is used has left."""
+        return None
 
-    def _bucket(self, at_ms: int) -> int | None:
-        if self.window.kind == SLIDING:
-            return at_ms // self.window.bucket_ms
-        start, end = self._period
-        if self.window.kind in (DAY, MONTH) and not start <= at_ms < (end or 0):
-            return None
-        return 0
 
-    def _forget(self, now_ms: int) -> None:
-        """Drop what has left the window: looked for once for each bucket of time."""
-        if self.window.kind == SLIDING:
-            oldest = now_ms // self.window.bucket_ms - BUCKETS
-            if oldest != self._forgotten_to:  # A clock that goes back is followed, too.
-                self._forgotten_to = oldest
-                for bucket in [known for known in self._amounts if known < oldest]:
-                    self._total -= self._amounts.pop(bucket)
-        elif self.window.kind in (DAY, MONTH):
-            start, end = self._period
-            if not start <= now_ms < (end or 0):
-                self._period = period_of(self.window.kind, now_ms, self._zone)
-                if self._period[0] != start:
-                    self._amounts.clear()
-                    self._total = 0
+class _Running(Usage):
+    """Calls at one time: any of them may end in a moment."""
+
+    __slots__ = ()
+
+    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+        return now_ms + 1000
+
+
+class _Sliding(Usage):
+    """The last 60 buckets, with their running sum."""
+
+    __slots__ = ("_amounts", "_bucket_ms", "_forgotten_to", "_newest")
+
+    def __init__(self, window: Window) -> None:
+        super().__init__(window)
+        self._bucket_ms = window.bucket_ms
+        self._amounts: dict[int, int] = {}
+        self._newest = 0
+        self._forgotten_to = 0
+
+    def used(self, now_ms: int) -> int:
+        oldest = now_ms // self._bucket_ms - BUCKETS
+        if oldest != self._forgotten_to:  # A clock that goes back is followed, too.
+            self._forgotten_to = oldest
+            for bucket in [known for known in self._amounts if known < oldest]:
+                self._total -= self._amounts.pop(bucket)
+        return self._total
+
+    def add(self, at_ms: int, amount: int, now_ms: int) -> None:
+        self.used(now_ms)
+        bucket = at_ms // self._bucket_ms
+        if not amount or bucket < self._forgotten_to:
+            return
+        self._total += amount
+        left = self._amounts.get(bucket, 0) + amount
+        if left:
+            self._amounts[bucket] = left
+            if bucket > self._newest:
+                self._newest = bucket
+        else:
+            self._amounts.pop(bucket, None)
+            if bucket == self._newest:
+                self._newest = max(self._amounts, default=0)
+
+    def whole_at(self, now_ms: int) -> int:
+        self.used(now_ms)
+        return self._end_of(self._newest) if self._amounts else now_ms
+
+    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+        for bucket in sorted(self._amounts):
+            over -= self._amounts[bucket]
+            if over <= 0:
+                return self._end_of(bucket)
+        return None
+
+    def _end_of(self, bucket: int) -> int:
+        return (bucket + BUCKETS + 1) * self._bucket_ms
+
+
+class _Calendar(Usage):
+    """The day or the month that lasts now."""
+
+    __slots__ = ("_end", "_start", "_zone")
+
+    def __init__(self, window: Window, zone: ZoneInfo) -> None:
+        super().__init__(window)
+        self._zone = zone
+        self._start = self._end = 0
+
+    def used(self, now_ms: int) -> int:
+        if not self._start <= now_ms < self._end:
+            start, end = period_of(self.window.kind, now_ms, self._zone)
+            if start != self._start:
+                self._total = 0
+            self._start, self._end = start, end or 0
+        return self._total
+
+    def add(self, at_ms: int, amount: int, now_ms: int) -> None:
+        self.used(now_ms)
+        if self._start <= at_ms < self._end:
+            self._total += amount
+
+    def whole_at(self, now_ms: int) -> int:
+        self.used(now_ms)
+        return self._end
+
+    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+        return self._end
+
+
+def usage_of(window: Window, zone: ZoneInfo) -> Usage:
+    """Nothing used yet of a window, in an owner's calendar."""
+    if window.kind == SLIDING:
+        return _Sliding(window)
+    if window.kind in (DAY, MONTH):
+        return _Calendar(window, zone)
+    return _Running(window) if window.kind == NOW else Usage(window)
 
 
 def seconds_until(at_ms: int, now_ms: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xairouter.policy.windows import BUCKETS, WINDOWS, Usage
+from xairouter.policy.windows import BUCKETS, WINDOWS, usage_of
 
 UTC = ZoneInfo("UTC")
 HOUR = 3_600_000
@@ -36,7 +36,7 @@ class Plain:
 )
 def test_a_sliding_window_counts_what_its_definition_says(steps: list[tuple[int, int, int]]):
     """Time goes on, and at times back; calls began a while ago."""
-    usage, plain, now = Usage(WINDOWS["rpm"], UTC), Plain(1000), 10 * HOUR
+    usage, plain, now = usage_of(WINDOWS["rpm"], UTC), Plain(1000), 10 * HOUR
     for ahead, ago, amount in steps:
         now += ahead
         usage.used(now)
@@ -50,7 +50,7 @@ def test_a_sliding_window_counts_what_its_definition_says(steps: list[tuple[int,
 
 @pytest.mark.parametrize("name", ["rpm", "rph", "rpd", "day"])
 def test_a_clock_that_goes_back_still_counts(name: str):
-    usage = Usage(WINDOWS[name], UTC)
+    usage = usage_of(WINDOWS[name], UTC)
     now = 50 * 24 * HOUR + 12 * HOUR
     usage.add(now, 1, now)
     now -= 2 * HOUR
