@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -135,8 +136,7 @@ async def insert_rows(
     if not rows:
         return
     statement, names = _insert_statement(table, connection.dialect)
-    values = [tuple(row[name] for name in names) for row in rows]
-    await connection.exec_driver_sql(statement, values)
+    await connection.exec_driver_sql(statement, list(map(itemgetter(*names), rows)))
 
 
 def insert_into(

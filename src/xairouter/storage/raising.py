@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -104,8 +105,7 @@ async def _raise(
     if not rows:
         return
     statement, names = _statement(table, place, connection.dialect)
-    values = [tuple(row[name] for name in names) for row in rows]
-    await connection.exec_driver_sql(statement, values)
+    await connection.exec_driver_sql(statement, list(map(itemgetter(*names), rows)))
 
 
 @cache

@@ -100,7 +100,8 @@ def conditions(owner_id: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
 def add(total: dict[str, int], added: Mapping[str, int]) -> None:
     """Raise sums by others, at most to ``MOST``."""
     for name, value in added.items():
-        total[name] = min(total[name] + value, MOST)
+        if value:
+            total[name] = min(total[name] + value, MOST)
 
 
 async def totals(
