@@ -69,6 +69,8 @@ class Caller(asyncio.Protocol):
         self.events += body.count(b"\n\n") + body.count(b"\r\n\r\n")
 
     def on_message_complete(self) -> None:
+        if not self.parser.should_keep_alive():
+            self.transport.close()
         if self.done is not None and not self.done.done():
             self.done.set_result(self.parser.get_status_code())
 
@@ -165,8 +167,8 @@ async def closed(task: Task) -> Found:
                 found.bad += 1
                 if status == 0:
                     return
-                if caller.transport.is_closing():
-                    (caller,) = await _callers(task, 1)
+            if caller.transport.is_closing():
+                (caller,) = await _callers(task, 1)
 
     began = time.perf_counter()
     await asyncio.gather(*(go(caller) for caller in callers))
@@ -190,6 +192,8 @@ async def open_loop(task: Task) -> Found:
         found.latencies_ms.append(round((time.perf_counter() - due) * 1000, 3))
         found.good += status == 200
         found.bad += status != 200
+        if caller.transport.is_closing():
+            (caller,) = await _callers(task, 1)
         idle.put_nowait(caller)
 
     tasks = []

@@ -189,7 +189,7 @@ async def stages(house: House, parts: Parts, key: str) -> list[tuple[str, float]
     identifier: Identifier = parts.identifier
 
     def talk() -> Talk:
-        return Talk(scope, None, fresh_id("call"), budget)  # type: ignore[arg-type]
+        return Talk(dict(scope), None, fresh_id("call"), budget)  # type: ignore[arg-type]
 
     asked = talk()
     await asyncio.sleep(1)  # until the changes of setting up have been heard of

@@ -52,7 +52,8 @@ from xairouter.manage.desk import Desk
 from xairouter.manage.herald import Herald, Target
 from xairouter.manage.links import first_link
 from xairouter.manage.refresh import Refresher
-from xairouter.observe import Metrics, keep_what_stands, log
+from xairouter.observe import Metrics, log
+from xairouter.process import Garbage
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.storage.database import Database
@@ -390,11 +391,10 @@ async def serve(
         server, bound = make_server(house, drain, listen_fd)
         if listen_fd is not None:
             asyncio.get_running_loop().add_signal_handler(GIVE_WAY, server.give_way)
-        port = int(bound.getsockname()[1])
-        link = await house.first_link() if listen_fd is None else None
+        link, port = await house.first_link() if listen_fd is None else None, bound.getsockname()[1]
         listening(settings.host, port, link)
-        keep_what_stands()
         log.info("listening", host=settings.host, port=port, pid=os.getpid())
-        await server.serve(sockets=[bound])
+        async with Garbage(lambda: len(house.running)).looked_for():
+            await server.serve(sockets=[bound])
     finally:
         await house.stop()

@@ -1,10 +1,7 @@
 """Logs and metrics. Logs are structured, carry call ids, and never content or secrets."""
 
-import gc
 import logging
 import os
-import resource
-import signal
 import sys
 from collections import Counter as TallyOf
 from collections.abc import Callable
@@ -38,40 +35,6 @@ def configure_logs(level: str) -> None:
     # The libraries' debug lines may print headers; they stay off whatever our own level is.
     for name in ("uvicorn.access", "asyncio", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def end_with_parent() -> None:
-    """On Linux: get SIGTERM when the process that started this one ends, however it does."""
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1  # linux/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
-
-
-def harden_process() -> None:
-    """No core dumps: memory holds opened vaults. On Linux also forbids other users' tracing."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_dumpable = 4  # linux/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
-
-
-YOUNG_OBJECTS = 5000
-"""So many new objects have the garbage collector look at them; Python's own number is 700."""
-
-
-def keep_what_stands() -> None:
-    """After the start: what stands now stays, so that the garbage collector looks at it no more.
-    Walking over all of it held every call up for a tenth of a second, time and again under load.
-
-    Calls make next to no cycles, so looking for them among the newest objects can be rarer, too.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
 
 
 class Metrics:

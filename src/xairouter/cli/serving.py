@@ -27,7 +27,8 @@ def serve(
 ) -> None:
     """Run the router."""
     chosen = load(host=host, port=port, data_dir=data_dir, workers=workers)
-    from xairouter.observe import configure_logs, end_with_parent, harden_process
+    from xairouter.observe import configure_logs
+    from xairouter.process import end_with_parent, harden_process
 
     configure_logs(chosen.log_level)
     harden_process()

@@ -64,6 +64,8 @@ class RunningCall:
     def over(self) -> None:
         """The call has ended by itself; nothing cuts it any more."""
         self._is_over = True
+        # The task holds the call: without this only the garbage collector would part them.
+        self.task = None
 
 
 class Running:

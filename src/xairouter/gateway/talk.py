@@ -83,7 +83,8 @@ class Talk:
         self.headers: dict[bytes, bytes] = dict(sent)
         if len(self.headers) != len(sent):
             self.headers = _joined(sent)
-        self.link: Link = scope[LINK]
+        # Taken out: a scope that holds its own link would be garbage that only the collector finds.
+        self.link: Link = scope.pop(LINK)
         self.call_id = call_id
         self.status: int | None = None
         self.has_started = False

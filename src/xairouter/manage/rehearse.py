@@ -23,12 +23,12 @@ from xairouter.manage.desk import Actor, Desk, require, within_reach
 from xairouter.manage.routing import checked_routing
 from xairouter.manage.rules import checked, merged, refuse_wider, rules_view, stored_text
 from xairouter.manage.views import usd
-from xairouter.observe import harden_process
 from xairouter.policy.catalogue import compile_catalogue
 from xairouter.policy.interface import OwnerView
 from xairouter.policy.owner_prices import read_prices
 from xairouter.policy.replay import FIELDS, FindPrice, Found, Player, World
 from xairouter.policy.rules import compile_text, read_routing, write_rules
+from xairouter.process import harden_process
 from xairouter.providers.prices import compile_price_list
 from xairouter.storage import owners, provider_keys
 from xairouter.storage.database import Database

@@ -66,7 +66,8 @@ class HttpReply:
                 self._waiter = None
 
     def on_piece(self, take: Callable[[bytes], bool]) -> None:
-        self._take = take
+        if self._connection is not None:
+            self._take = take
 
     def _take_all(self) -> bytes:
         chunks = self._chunks
@@ -79,6 +80,7 @@ class HttpReply:
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
+        self._take = None
         if connection is not None:
             connection.abandon()
 
@@ -94,6 +96,7 @@ class HttpReply:
         self._failure = failure
         self._has_ended = failure is None
         self.wake()
+        self._take = None
 
     def wake(self) -> None:
         """There is something for the reader, or for who stands in for it while it waits."""
