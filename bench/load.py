@@ -167,7 +167,7 @@ async def closed(task: Task) -> Found:
                 found.bad += 1
                 if status == 0:
                     return
-            if caller.transport.is_closing():
+            if left > 0 and caller.transport.is_closing():
                 (caller,) = await _callers(task, 1)
 
     began = time.perf_counter()

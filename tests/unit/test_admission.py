@@ -1,6 +1,14 @@
 """Fair shares of one process, by a clock that the test turns."""
 
-from xairouter.gateway.admission import LEAST_RATE, LOOK_SECONDS, Admission
+import asyncio
+import itertools
+
+from xairouter.gateway.admission import (
+    LEAST_RATE,
+    LOOK_SECONDS,
+    STARTS_ALONE,
+    Admission,
+)
 
 
 class Clock:
@@ -90,3 +98,53 @@ def test_equals_are_not_held():
     admission = Admission(10_000, clock)
     for _ in range(5):
         assert _second(admission, clock, 1.0, a=500, b=500) == {"a": 500, "b": 500}
+
+
+async def _begun(admission: Admission, *owners: str) -> tuple[list[str], list[asyncio.Task[None]]]:
+    """The order in which calls begin that come together; and their tasks."""
+    order: list[str] = []
+
+    async def call(owner: str) -> None:
+        await admission.turn(owner)
+        order.append(owner)
+
+    tasks = [asyncio.create_task(call(owner)) for owner in owners]
+    return order, tasks
+
+
+async def test_a_call_waits_for_its_own_owners_calls_alone():
+    admission = Admission(10_000)
+    order, tasks = await _begun(admission, *["flood"] * 300, "quiet", "quiet")
+    await asyncio.gather(*tasks)
+    assert order.count("flood") == 300
+    first, second = (place for place, owner in enumerate(order) if owner == "quiet")
+    assert first <= STARTS_ALONE + 1
+    assert second <= first + 2
+
+
+async def test_few_calls_begin_at_once():
+    order, tasks = await _begun(Admission(10_000), *["a"] * STARTS_ALONE)
+    await asyncio.sleep(0)
+    assert len(order) == STARTS_ALONE
+    await asyncio.gather(*tasks)
+
+
+async def test_a_turn_of_the_loop_begins_few_calls_of_many():
+    order, tasks = await _begun(Admission(10_000), "b", *["a"] * 500)
+    seen = []
+    while len(order) < 501:
+        await asyncio.sleep(0)
+        seen.append(len(order))
+    steps = [after - before for before, after in itertools.pairwise(seen)]
+    assert max(steps) <= 2
+    await asyncio.gather(*tasks)
+
+
+async def test_a_call_that_is_cut_while_it_waits_takes_nobodys_turn():
+    admission = Admission(10_000)
+    order, tasks = await _begun(admission, *["a"] * 300)
+    await asyncio.sleep(0)
+    for task in tasks[STARTS_ALONE:-1]:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert len(order) == STARTS_ALONE + 1

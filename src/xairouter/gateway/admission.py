@@ -1,10 +1,12 @@
 """Fair shares of one process: an owner who floods it takes nothing from the others.
 
-Two things can run short. **Places**: calls in flight, which hold memory and sockets; above half of
-them, an owner may hold no more than its equal share. **Time** of the event loop: when the loop runs
-late, the owner that starts most calls, if that is well more than an equal share, is held to a rate
-that falls by a fifth as long as the loop is late, and rises again when it is not. An owner alone is
-never held to anything but the places: there is nobody to be fair to.
+Three things are shared. **Places**: calls in flight, which hold memory and sockets; above half of
+them, an owner may hold no more than its equal share. **Turns** of the event loop: in each only few
+calls begin, and owners that have calls waiting take turns, so that one that sends hundreds at once
+waits for itself alone. **Time**: when the loop runs late all the same, as under thousands of streams,
+the owner that starts most calls, if that is well more than an equal share, is held to a rate that
+falls by a fifth as long as the loop is late, and rises again when it is not. An owner alone is never
+held to a rate: there is nobody to be fair to.
 
 Refused calls are answered late, so that a client which asks again at once does not take by asking
 what it was refused.
@@ -13,7 +15,7 @@ what it was refused.
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +29,12 @@ LEAST_RATE = 20.0
 """Calls a second that nobody is held below."""
 DOMINATES = 1.5
 """An owner dominates with this many times its equal share of the calls that were started."""
+STARTS_ALONE = 32
+STARTS_SHARED = 1
+"""Calls that begin in a turn of the loop: with one owner about, and with several. A turn's length is
+what a call waits for at each of its steps; many in a turn cost less each."""
+SHARED_SECONDS = 10.0
+"""So long after two owners have called by turns, both count as being about."""
 WAIT_SECONDS = 0.5
 MOST_WAITING = 500
 SPREAD = 61
@@ -57,9 +65,14 @@ class Admission:
         self._total = 0
         self._started: Counter[str] = Counter()
         self._held: dict[str, _Held] = {}
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._starts = STARTS_ALONE
+        self._is_turning = False
+        self._last_owner = ""
+        self._shared_at = -SHARED_SECONDS
         self._waiting = 0
         self._refused = 0
-        self.lateness = 0.0
+        self.lateness = self._last_late = 0.0
 
     def enter(self, owner_id: str) -> bool:
         """Take a place for a call; False, and no place taken, if that would be unfair."""
@@ -69,6 +82,42 @@ class Admission:
         self._running[owner_id] += 1
         self._total += 1
         return True
+
+    async def turn(self, owner_id: str) -> None:
+        """Wait until a call that has its place may begin."""
+        if owner_id != self._last_owner:
+            if self._last_owner:
+                self._shared_at = self._now()
+            self._last_owner = owner_id
+        self._keep_turning()
+        if self._starts and not self._queues:
+            self._starts -= 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(owner_id, deque()).append(waiter)
+        await waiter
+
+    def _keep_turning(self) -> None:
+        if not self._is_turning:
+            self._is_turning = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Calls that wait begin, an owner's one after another owner's, as many as a turn may have."""
+        is_shared = self._now() - self._shared_at < SHARED_SECONDS
+        self._starts = STARTS_SHARED if is_shared else STARTS_ALONE
+        while self._starts and self._queues:
+            owner_id, queue = next(iter(self._queues.items()))
+            waiter = queue.popleft()
+            self._queues.move_to_end(owner_id)
+            if not queue:
+                del self._queues[owner_id]
+            if not waiter.done():  # Else its call was cut meanwhile.
+                waiter.set_result(None)
+                self._starts -= 1
+        self._is_turning = False
+        if self._queues:
+            self._keep_turning()
 
     def leave(self, owner_id: str) -> None:
         """Give the place back."""
@@ -100,7 +149,8 @@ class Admission:
 
     def look(self, late: float) -> None:
         """Judge the last tenth of a second, in which the loop ran ``late`` seconds behind."""
-        self.lateness = 0.5 * self.lateness + 0.5 * late
+        # Once may have been anything; twice running is load.
+        self.lateness, self._last_late = min(late, self._last_late), late
         started, self._started = self._started, Counter()
         if self.lateness > LATE_SECONDS:
             self._hold_the_greatest(started)

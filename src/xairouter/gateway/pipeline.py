@@ -82,6 +82,7 @@ class Pipeline:
             self._refuse(talk, dialect, _CROWDED)
             return
         try:
+            await parts.admission.turn(owner_id)
             plan = (
                 enter(identity.caller, now_ms(), work.address, match.path)
                 or await self._understand(work)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,6 +20,7 @@ from xairouter.errors import StorageError
 from xairouter.storage import migrate
 from xairouter.storage.drivers import driver_for
 
+T = TypeVar("T")
 READ_SECONDS = 30.0
 WRITE_SECONDS = 30.0
 
@@ -123,6 +124,14 @@ def _insert_statement(table: sa.Table, dialect: sa.Dialect) -> tuple[str, tuple[
     """A table's INSERT in the driver's own words, and its columns in the order of the values."""
     compiled = table.insert().compile(dialect=dialect, column_keys=list(table.c.keys()))
     return str(compiled), tuple(compiled.positiontup or ())
+
+
+async def in_steps(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """Many things in parts of so many, each of which should take a millisecond or two: between two
+    of them, calls go on."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+        await asyncio.sleep(0)
 
 
 async def insert_rows(

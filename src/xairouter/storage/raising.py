@@ -1,7 +1,7 @@
 """Raising the roll-ups by freshly inserted records, in the transaction that inserts them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.domain.records import INTERRUPTED, REFUSED, UPSTREAM_ERROR
+from xairouter.storage.database import in_steps
 from xairouter.storage.rollups import (
     ALL,
     COLUMNS,
@@ -29,18 +30,15 @@ from xairouter.storage.tables import usage_hours, usage_sums
 _COUNTED = ("calls", "errors", "refused", "unpriced")
 
 
-async def raise_sums(connection: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+async def raise_sums(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add freshly inserted records to both tables, in the transaction that inserted them."""
     hours: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(SUMS, 0))
     last: dict[tuple[Any, ...], int] = defaultdict(int)
-    for row in rows:
-        at = row["started_at_ms"]
-        words = (row[name] or "" for name in ("provider_key_id", "provider"))
-        model = row["model_used"] or row["model_asked"] or ""
-        combination = (row["account_id"], row["key_id"], *words, model, row["label"] or "")
-        place = (row["owner_id"], at // HOUR_MS * HOUR_MS, *combination)
-        add(hours[place], _added(row))
-        last[place] = max(last[place], at)
+    async for some in in_steps(rows, 256):
+        for row in some:
+            place, at = _place(row), row["started_at_ms"]
+            add(hours[place], _added(row))
+            last[place] = max(last[place], at)
     names = ("owner_id", "hour_ms", *COLUMNS.values())
     await _raise(
         connection,
@@ -57,6 +55,20 @@ async def raise_sums(connection: AsyncConnection, rows: Iterable[Mapping[str, An
             dict(zip(names, place, strict=True)) | sums
             for place, sums in sorted(_by_dimension(hours, last).items())
         ],
+    )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Owner, hour and combination, as the table's columns have them."""
+    return (
+        row["owner_id"],
+        row["started_at_ms"] // HOUR_MS * HOUR_MS,
+        row["account_id"],
+        row["key_id"],
+        row["provider_key_id"] or "",
+        row["provider"] or "",
+        row["model_used"] or row["model_asked"] or "",
+        row["label"] or "",
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.domain.records import UsageRecord
 from xairouter.storage import chain
-from xairouter.storage.database import insert_into, insert_rows
+from xairouter.storage.database import in_steps, insert_into, insert_rows
 from xairouter.storage.raising import raise_sums
 from xairouter.storage.rollups import GROUPS, MOST, Filters, conditions
 from xairouter.storage.tables import Words, provider_objects, usage_records
@@ -72,18 +72,21 @@ async def insert_all(
     Runs in the caller's write transaction; returns those that are new. ``chance`` gives so many
     random bytes, for the chains' salts.
     """
-    rows = {record.call_id: row_of(record) for record in records}
+    rows: dict[str, dict[str, Any]] = {}
+    links: dict[str, tuple[str, str, bytes, bytes]] = {}
+    async for some in in_steps(records, 64):
+        salts = chance(16 * len(some))
+        for number, record in enumerate(some):
+            row = rows[record.call_id] = row_of(record)
+            salt = salts[16 * number : 16 * number + 16]
+            links[record.call_id] = ("usage", record.call_id, salt, chain.leaf_of(salt, row))
     there = await _stored(connection, list(rows))
     fresh = [rows[call_id] for call_id in sorted(rows) if call_id not in there]
     await insert_rows(connection, usage_records, fresh)
     await raise_sums(connection, fresh)
     by_owner: dict[str, list[tuple[str, str, bytes, bytes]]] = defaultdict(list)
-    salts = chance(16 * len(fresh))
-    for number, row in enumerate(fresh):
-        grain = salts[16 * number : 16 * number + 16]
-        by_owner[row["owner_id"]].append(
-            ("usage", row["call_id"], grain, chain.leaf_of(grain, row))
-        )
+    for row in fresh:
+        by_owner[row["owner_id"]].append(links[row["call_id"]])
     for owner_id, entries in by_owner.items():
         await chain.append(connection, owner_id, entries)
     await insert_objects(connection, objects)
