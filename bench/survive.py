@@ -10,7 +10,9 @@ import os
 import subprocess
 import threading
 import time
+import urllib.request
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +129,6 @@ def fairness(server: Server, quiet_key: str, seconds: int = 15) -> dict[str, Any
 
 def _told_ms(server: Server, key: str, count: int) -> list[float]:
     """How long the router says the newest calls took."""
-    import urllib.request
-
     time.sleep(1)
     asked = urllib.request.Request(
         f"http://127.0.0.1:{server.port}/api/v1/usage/records?limit={count}&outcome=completed",
@@ -138,16 +138,30 @@ def _told_ms(server: Server, key: str, count: int) -> list[float]:
         return [row["total_ms"] for row in json.load(reply)["items"]]
 
 
-def soak(server: Server, seconds: int) -> dict[str, Any]:
-    """Calls, short streams and clients that leave, all the time; memory at the start and the end."""
+FAULTS = ("500", "429", "reset", "cut", "garbage", "late")
+
+
+@dataclass
+class Soaked:
+    """What came of the calls that nobody spoiled, and of those that the provider did."""
+
+    good: int = 0
+    bad: int = 0
+    spoiled: int = 0
+
+
+def soak(server: Server, faulty_key: str, seconds: int, rate: float) -> dict[str, Any]:
+    """Calls, short streams, clients that leave, and another owner whose provider does everything
+    wrong, all the time: ``rate`` calls a second, 0: as many as go. What grows is a leak."""
     until = time.time() + seconds
-    counts = {"good": 0, "bad": 0}
+    counts = Soaked()
+    few = {"kind": "open", "rate": rate / 2} if rate else {"kind": "closed"}
 
     def again(**task: Any) -> None:
         while time.time() < until:
             found = result(client(server, **task))
-            for name in counts:
-                counts[name] += found[name]
+            counts.good += found["good"]
+            counts.bad += found["bad"]
 
     def leave() -> None:
         while time.time() < until:
@@ -157,45 +171,68 @@ def soak(server: Server, seconds: int) -> dict[str, Any]:
             time.sleep(1.5)
             running.kill()
             running.wait()
+            time.sleep(3 if rate else 0)
 
-    work = [
-        threading.Thread(target=again, kwargs={"kind": "closed", "calls": 2000, "connections": 8}),
-        threading.Thread(
-            target=again,
-            kwargs={
-                "kind": "closed",
-                "model": "stream-20-10",
-                "stream": True,
-                "calls": 200,
-                "connections": 20,
-            },
-        ),
+    def fail() -> None:
+        while time.time() < until:
+            for how in FAULTS:
+                task = {"model": f"fault-{how}", "calls": 20, "connections": 10}
+                found = result(client(server, faulty_key, kind="closed", **task))
+                counts.spoiled += found["bad"] + found["good"]
+
+    calls = max(2000, int(rate * 10))
+    short = {"model": "stream-20-10", "stream": True, "calls": 200, "connections": 20}
+    threads = [
+        threading.Thread(target=again, kwargs={**few, "calls": calls, "connections": 8}),
+        threading.Thread(target=again, kwargs={**few, **short}),
         threading.Thread(target=leave),
+        threading.Thread(target=fail),
     ]
-    for one in work:
+    for one in threads:
         one.start()
     samples = []
     while time.time() < until:
         time.sleep(max(1, seconds / 12))
         samples.append(round(server.memory_mb(), 1))
-    for one in work:
+    for one in threads:
         one.join()
     third = len(samples) // 3
+    time.sleep(6)
     return {
         "seconds": seconds,
-        "calls": counts["good"],
-        "failed": counts["bad"],
+        "calls": counts.good,
+        "failed": counts.bad,
+        "calls that the provider spoiled": counts.spoiled,
         "memory MB over time": samples,
         "growth of the last third over the middle one": round(
             sum(samples[-third:]) / sum(samples[third : 2 * third]), 3
         ),
+        "left behind": left_behind(server),
     }
+
+
+def left_behind(server: Server) -> dict[str, float]:
+    """What an idle router still holds of its calls."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as reply:
+        said = reply.read().decode()
+    found = {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in said.splitlines() if line[0] != "#")
+        if name in ("xairouter_calls_running", "xairouter_journal_bytes")
+    }
+    sockets = [
+        one
+        for one in Path(f"/proc/{server.pid}/fd").iterdir()
+        if os.readlink(one).startswith("socket")
+    ]
+    return {**found, "sockets": len(sockets)}
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("scenarios", nargs="*", default=["streams", "bursts", "fairness", "soak"])
-    asked.add_argument("--soak", type=int, default=60)
+    asked.add_argument("--soak", type=int, default=60, help="seconds")
+    asked.add_argument("--rate", type=float, default=0, help="calls a second of the soak; 0: all")
     given = asked.parse_args()
     with ExitStack() as stack:
         upstream = start_upstream(stack)
@@ -203,18 +240,20 @@ def main() -> None:
         work = {
             "streams": lambda: streams(server),
             "bursts": lambda: bursts(server),
-            "fairness": lambda: fairness(server, _second_owner(server, upstream)),
-            "soak": lambda: soak(server, given.soak),
+            "fairness": lambda: fairness(server, _owner(server, upstream, "quiet")),
+            "soak": lambda: soak(
+                server, _owner(server, upstream, "faulty"), given.soak, given.rate
+            ),
         }
         print(f"router on core {SERVER_CORE}, client and upstream on {OTHER_CORES}")
         for name in given.scenarios:
             print(json.dumps({name: work[name]()}, indent=1, ensure_ascii=False), flush=True)
 
 
-def _second_owner(server: Server, upstream: int) -> str:
+def _owner(server: Server, upstream: int, name: str) -> str:
     """Another owner with a key to the same upstream; returns its XAI API key."""
     words = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
-    key = make_owner("quiet", words[words.index(b"--data-dir") + 1].decode())
+    key = make_owner(name, words[words.index(b"--data-dir") + 1].decode())
     add_upstream(server.port, key, upstream)
     return key
 

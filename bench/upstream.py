@@ -2,6 +2,8 @@
 
 ``python bench/upstream.py PORT [CERTIFICATE]``. A model named ``json-N`` gets a JSON reply of about
 N bytes; ``stream-N-MS`` a stream of N events, MS milliseconds apart (0: as fast as the other side reads).
+``close-N`` is ``json-N`` on a connection that ends with it. ``fault-…`` goes wrong: ``500``, ``429``,
+``reset`` (no answer), ``cut`` (a stream that breaks off), ``garbage`` (no HTTP), ``late`` (five seconds).
 """
 
 import asyncio
@@ -95,6 +97,9 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         found = IN_PATH.search(self.url) or MODEL.search(b"".join(self.body))
         kind, *numbers = found.group(1).split(b"-") if found else (b"json", b"900")
+        if kind == b"fault":
+            self.fail(numbers[0])
+            return
         if kind == b"stream":
             task = asyncio.ensure_future(self.stream(int(numbers[0]), int(numbers[1]) / 1000))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -103,6 +108,29 @@ class Connection(asyncio.Protocol):
         if name not in self.replies:
             self.replies[name] = json_reply(int(name))
         self.transport.write(self.replies[name])
+        if kind == b"close":
+            self.transport.close()
+
+    def fail(self, how: bytes) -> None:
+        """Go wrong in one of the ways that providers have."""
+        match how:
+            case b"500" | b"429":
+                self.transport.write(
+                    b"HTTP/1.1 %b X\r\ncontent-type: application/json\r\n"
+                    b'content-length: 31\r\n\r\n{"error":{"message":"so it is"}}' % how
+                )
+            case b"cut":
+                self.transport.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+                    b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(EVENT), EVENT)
+                )
+                asyncio.get_running_loop().call_later(0.05, self.transport.abort)
+            case b"garbage":
+                self.transport.write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+            case b"late":
+                asyncio.get_running_loop().call_later(5, self.transport.abort)
+            case _:
+                self.transport.abort()
 
     def shape(self) -> tuple[bytes, bytes, bytes]:
         """An event, the first one, the last ones, as the path wants them."""
