@@ -180,15 +180,22 @@ def add_upstream(
 
 
 def start_router(
-    stack: ExitStack, upstream: int, *, scheme: str = "http", **environment: str
+    stack: ExitStack,
+    upstream: int,
+    *,
+    scheme: str = "http",
+    folder: Path | None = None,
+    key: str = "",
+    **environment: str,
 ) -> tuple[Server, float]:
-    """The router with an owner and a key to the upstream; and seconds from start to ready."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-router-"))
-    key = make_owner("bench", folder, **environment)
+    """The router with an owner and a key to the upstream; and seconds from start to ready. With a
+    ``folder``: the installation there, whose owner's key is ``key``."""
+    place = str(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-router-")))
+    key = key or make_owner("bench", place, **environment)
     port = free_port()
     started = stack.enter_context(
         process(
-            [PYTHON, "-m", "xairouter", "serve", "--port", str(port), "--data-dir", folder],
+            [PYTHON, "-m", "xairouter", "serve", "--port", str(port), "--data-dir", place],
             SERVER_CORE,
             XAIROUTER_ALLOW_PRIVATE_PROVIDERS="true",
             XAIROUTER_CONNECTIONS_PER_ADDRESS="20000",

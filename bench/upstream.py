@@ -107,9 +107,12 @@ class Connection(asyncio.Protocol):
         name = numbers[0] if numbers else b"900"
         if name not in self.replies:
             self.replies[name] = json_reply(int(name))
-        self.transport.write(self.replies[name])
+        reply = self.replies[name]
         if kind == b"close":
+            self.transport.write(reply.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
             self.transport.close()
+        else:
+            self.transport.write(reply)
 
     def fail(self, how: bytes) -> None:
         """Go wrong in one of the ways that providers have."""

@@ -35,17 +35,17 @@ async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
     await connection.execute(api_keys.insert().values(**asdict(key)))
 
 
+_KEY = sa.select(api_keys).where(
+    api_keys.c.owner_id == sa.bindparam("owner"),
+    api_keys.c.id == sa.bindparam("key"),
+    api_keys.c.status != DELETED,
+)
+"""Statements that stand before every first call of a key are built once."""
+
+
 async def get_key(connection: AsyncConnection, owner_id: str, key_id: str) -> ApiKey | None:
     """One key that is not deleted."""
-    row = (
-        await connection.execute(
-            sa.select(api_keys).where(
-                api_keys.c.owner_id == owner_id,
-                api_keys.c.id == key_id,
-                api_keys.c.status != DELETED,
-            )
-        )
-    ).first()
+    row = (await connection.execute(_KEY, {"owner": owner_id, "key": key_id})).first()
     return _key(row) if row else None
 
 
@@ -112,11 +112,12 @@ async def put_slot(connection: AsyncConnection, slot: Slot) -> None:
     )
 
 
+_SLOT = sa.select(slots).where(slots.c.look_up_id == sa.bindparam("look_up_id"))
+
+
 async def find_slot(connection: AsyncConnection, look_up_id: bytes) -> Slot | None:
     """The slot of a presented secret, whoever owns it: the one query that has no owner yet."""
-    row = (
-        await connection.execute(sa.select(slots).where(slots.c.look_up_id == look_up_id))
-    ).first()
+    row = (await connection.execute(_SLOT, {"look_up_id": look_up_id})).first()
     return _slot(row) if row else None
 
 

@@ -59,8 +59,12 @@ async def add_account(connection: AsyncConnection, account: Account) -> None:
     )
 
 
+_OWNER = sa.select(owners).where(owners.c.id == sa.bindparam("owner"))
+"""Statements that stand before every first call of a key are built once."""
+
+
 async def get_owner(connection: AsyncConnection, owner_id: str) -> OwnerRow | None:
-    row = (await connection.execute(sa.select(owners).where(owners.c.id == owner_id))).first()
+    row = (await connection.execute(_OWNER, {"owner": owner_id})).first()
     if row is None:
         return None
     return OwnerRow(
@@ -123,15 +127,34 @@ async def get_account(
     return _account(row) if row else None
 
 
+def _path_upwards() -> sa.Select[Any]:
+    """An account and all above it, in any order; UNION ends a circle."""
+    alive = accounts.c.status != DELETED, accounts.c.owner_id == sa.bindparam("owner")
+    own = sa.select(accounts.c.id, accounts.c.parent_id).where(
+        accounts.c.id == sa.bindparam("account"), *alive
+    )
+    path = own.cte("path", recursive=True)
+    above = sa.select(accounts.c.id, accounts.c.parent_id).join(
+        path, accounts.c.id == path.c.parent_id
+    )
+    path = path.union(above.where(*alive))
+    return sa.select(accounts).join(path, accounts.c.id == path.c.id)
+
+
+_PATH_UPWARDS = _path_upwards()
+
+
 async def chain_of(
     connection: AsyncConnection, owner_id: str, account_id: str
 ) -> tuple[Account, ...]:
     """The accounts from the owner down to one account; empty if that does not exist."""
+    asked = {"owner": owner_id, "account": account_id}
+    known = {row.id: _account(row) for row in await connection.execute(_PATH_UPWARDS, asked)}
     found: list[Account] = []
     at: str | None = account_id
     while at is not None:
-        account = await get_account(connection, owner_id, at)
-        if account is None or account in found:
+        account = known.pop(at, None)
+        if account is None:
             return ()
         found.append(account)
         at = account.parent_id
