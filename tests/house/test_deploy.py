@@ -1,15 +1,21 @@
 """The files under deploy/: well formed, naming only what exists, and as strict as they say."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import compose_spec
+import kubernetes_validate
 import pytest
 import yaml
 
+from xairouter import __version__
 from xairouter.observe import Metrics
 from xairouter.settings import Settings
 
@@ -87,6 +93,67 @@ def test_the_image_runs_without_rights_and_installs_by_hash():
     for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         for source in copied.split():
             assert (ROOT / source).exists(), source
+
+
+def test_hadolint_finds_no_fault_in_the_image():
+    command = str(Path(sys.executable).with_name("hadolint"))
+    done = subprocess.run(
+        [command, str(DEPLOY / "Containerfile")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def _steps(stage: str) -> Iterator[str]:
+    """The commands of a stage's RUN lines."""
+    for found in re.findall(r"^RUN ((?:.*\\\n)*.*)$", stage, re.MULTILINE):
+        yield found.replace("\\\n", " ")
+
+
+@pytest.mark.parametrize("requirements", ["runtime.txt", "runtime-otel.txt"])
+def test_the_images_own_steps_install_a_router_that_runs(tmp_path: Path, requirements: str):
+    """What a builder would do in the first stage, with this Python and below a folder of ours; then
+    the command as the second stage has it."""
+    stage = re.split(r"^FROM ", (DEPLOY / "Containerfile").read_text(), flags=re.MULTILINE)[1]
+    source, target = tmp_path / "src", tmp_path / "xairouter"
+    source.mkdir()
+    for copied in re.findall(r"^COPY (.+) (\S+)$", stage, re.MULTILINE):
+        for name in copied[0].split():
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, source / copied[1])
+            else:
+                shutil.copy(ROOT / name, source / copied[1])
+    environment = {**os.environ, "REQUIREMENTS": requirements}
+    for step in _steps(stage):
+        step = step.replace("/opt/xairouter", str(target)).replace(
+            "python -m venv", f"{sys.executable} -m venv"
+        )
+        done = subprocess.run(
+            ["sh", "-euc", step],
+            cwd=source,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    shown = subprocess.run(
+        [str(target / "bin" / "xairouter"), "--version"], capture_output=True, text=True, check=True
+    )
+    assert __version__ in shown.stdout
+    traced = subprocess.run(
+        [str(target / "bin" / "python"), "-c", "import opentelemetry.sdk"],
+        capture_output=True,
+        check=False,
+    )
+    assert (traced.returncode == 0) == (requirements == "runtime-otel.txt")
+    assert not (target / "bin" / "pip").exists()
+
+
+def test_the_compose_file_is_one_by_its_specification():
+    text = (DEPLOY / "compose.yaml").read_text()
+    compose_spec.PyCompose.from_yaml(text).validate()
+    with pytest.raises(ValueError, match="cap_dropped"):
+        compose_spec.PyCompose.from_yaml(text.replace("cap_drop", "cap_dropped")).validate()
 
 
 def test_compose_shows_nothing_but_the_router_and_that_on_loopback():
@@ -186,6 +253,13 @@ def test_the_chart_makes_what_it_says():
     mounts = {one["name"] for one in container["volumeMounts"]}
     claims = {one["metadata"]["name"] for one in work["volumeClaimTemplates"]}
     assert mounts == claims | {one["name"] for one in pod["volumes"]}
+
+
+@pytest.mark.parametrize("version", ["1.28", "1.37"])
+def test_kubernetes_takes_what_the_chart_makes(version: str):
+    """By the schemas of Kubernetes's own versions, unknown fields refused."""
+    for one in _manifests():
+        kubernetes_validate.validate(one, version, strict=True)
 
 
 def test_helm_itself_finds_no_fault():
