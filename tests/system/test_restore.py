@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import start_rig
+from tests.servers import drop_database, postgres_command, postgres_database
 from tests.system.process import run_command
 
 
@@ -50,6 +51,42 @@ async def test_a_copy_opens_with_the_keys_that_were_valid_when_it_was_made(
     done = await asyncio.to_thread(run_command, "audit", "verify", data_dir=new)
     assert done.returncode == 0, done.stdout
     assert "whole" in done.stdout
+
+
+async def test_a_dump_of_postgresql_opens_in_an_empty_database(tmp_path: Path):
+    """With PostgreSQL's own ``pg_dump`` beside the running router, and its own ``psql``."""
+    url, empty, dump = postgres_database(), postgres_database(empty=True), tmp_path / "dump.sql"
+    rig = await start_rig(tmp_path / "old", database_url=url)
+    rig.is_beside = True
+    try:
+        await rig.add_provider_key()
+        team = (await rig.ask("POST", "/api/v1/accounts", {"name": "team"})).json()
+        assert (await rig.chat(key=team["api_key"])).status == 200
+        await rig.records(expect=1)
+        await asyncio.to_thread(postgres_command, "pg_dump", "--file", str(dump), url)
+    finally:
+        await rig.stop()
+    drop_database(url)
+    load = ("--quiet", "--set", "ON_ERROR_STOP=1", "--file", str(dump), empty)
+    await asyncio.to_thread(postgres_command, "psql", *load)
+    restored = await start_rig(tmp_path / "new", beside=rig, database_url=empty)
+    restored.is_beside = False
+    try:
+        assert (await restored.chat(key=team["api_key"])).status == 200
+        assert (await restored.chat()).status == 200
+        assert len(await restored.records()) == 3
+        verified = await asyncio.to_thread(
+            run_command,
+            "audit",
+            "verify",
+            data_dir=tmp_path / "new",
+            XAIROUTER_DATABASE_URL=empty,
+        )
+        assert verified.returncode == 0, verified.stdout
+        assert "whole" in verified.stdout
+    finally:
+        await restored.stop()
+        drop_database(empty)
 
 
 async def test_a_copy_from_before_a_take_over_is_refused_while_the_witness_is_newer(
