@@ -3,12 +3,16 @@ document and the rights from the permissions table, so that a new verb is covere
 one that no row below places fails the test.
 """
 
+import asyncio
+import contextlib
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.rig import Answer, Rig, start_rig
 from xairouter.app import management_app
@@ -214,6 +218,38 @@ async def test_an_id_of_another_owner_answers_exactly_as_one_that_does_not_exist
         wanted = body if "call_id" in body else fields
         found = await town.rig.ask("POST", "/api/v1/explain", wanted, key=town.keys["stranger"])
         assert found.status == 404, (body, found.body)
+
+
+@contextlib.contextmanager
+def _statements(rig: Rig) -> Iterator[list[str]]:
+    """What the database is asked by tasks that begin from here on: not by what runs all the time."""
+    seen: list[str] = []
+    others = asyncio.all_tasks()
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if asyncio.current_task() not in others:
+            seen.append(statement)
+
+    engine = rig.house.database._engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_an_id_of_another_owner_takes_the_same_work_as_one_that_does_not_exist(town: Town):
+    """Time tells as much as words: the database is asked the same questions, as many, in the same
+    order, and nothing is opened or sealed for one and not for the other (that stands behind them)."""
+    for verb in (one for one in VERBS if "{" in one):
+        for whose in ("owner", "manager", "below"):
+            asked = []
+            for ids in (_ids(town, verb, whose), NOTHING):
+                with _statements(town.rig) as seen:
+                    await town.try_verb(verb, "stranger", ids)
+                asked.append(seen)
+            assert asked[0] == asked[1], verb
+            assert asked[0], verb
 
 
 async def test_a_manager_reaches_nothing_beside_above_or_of_itself(town: Town):
