@@ -34,7 +34,7 @@ class OpenVault(Unshown):
     V and R are in private slots that only this package reads.
     """
 
-    __slots__ = ("_cipher", "_root", "_vault_key", "epoch", "owner_id")
+    __slots__ = ("_bound", "_cipher", "_root", "_vault_key", "epoch", "owner_id")
 
     def __init__(self, owner_id: str, epoch: int, vault_key: bytes, root: bytes) -> None:
         self.owner_id = owner_id
@@ -42,6 +42,8 @@ class OpenVault(Unshown):
         self._vault_key = vault_key
         self._root = root
         self._cipher: AESGCM | None = None
+        # What a row is bound to, packed; for that very object only, so that no other row passes.
+        self._bound: dict[str, tuple[ProviderKey, bytes]] = {}
 
 
 def new_vault(owner_id: str, epoch: int = 1) -> OpenVault:
@@ -92,7 +94,11 @@ def unseal(vault: OpenVault, row: ProviderKey) -> bytes:
         and header[0] == VERSION
         and int.from_bytes(header[1:5], "big") == vault.epoch
     ):
-        bound = _associated(header, row.owner_id, row.id, row.revision, row.auth, row.endpoints)
+        known = vault._bound.get(row.id)
+        if known is None or known[0] is not row:
+            bound = _associated(header, row.owner_id, row.id, row.revision, row.auth, row.endpoints)
+            known = vault._bound[row.id] = (row, bound)
+        bound = known[1]
         try:
             opened = _cipher_of(vault).decrypt(header[5:], sealed[_HEADER_BYTES:], bound)
         except (InvalidTag, ValueError):

@@ -6,6 +6,7 @@ encoded slashes outside a model id, match nothing.
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from xairouter.domain.calls import Match, Operation
@@ -128,6 +129,11 @@ def find(method: str, raw_path: bytes) -> Match | None:
 
     ``raw_path`` is the path as it stood in the request line, percent-encoded, without the query.
     """
+    # Clients ask for a handful of paths; long ones would make what is remembered large.
+    return _known(method, raw_path) if len(raw_path) <= 128 else _find(method, raw_path)
+
+
+def _find(method: str, raw_path: bytes) -> Match | None:
     if _BAD_ESCAPE.search(raw_path):
         return None
     try:
@@ -151,6 +157,9 @@ def find(method: str, raw_path: bytes) -> Match | None:
         if name:
             return Match(_BY_NAME[name], canonical, {"id": response.group(1)})
     return None
+
+
+_known = lru_cache(maxsize=1024)(_find)
 
 
 def _find_model(method: str, version: str | None, rest: str | None) -> Match | None:

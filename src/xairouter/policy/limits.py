@@ -102,7 +102,7 @@ def _limits_of(caller: Caller, model: str | None) -> Iterator[tuple[Key, str, in
 
 def has_budget(caller: Caller) -> bool:
     """Whether money is counted anywhere on the path."""
-    return any(made.rules.budget.items() for _, made in caller.path)
+    return any(made.has_budget for _, made in caller.path)
 
 
 def counts_anything(caller: Caller) -> bool:

@@ -5,7 +5,7 @@ nano-dollars. A missing rate for something that was used makes the part fall bac
 rate (cached input to input), and no rate at all makes the cost unknown: never zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -94,8 +94,24 @@ def _parts(usage: Usage, rates: Mapping[str, Rate]) -> dict[str, int]:
             parts[source] -= moved
             parts[unit] = parts.get(unit, 0) + moved
 
-    move("cached_input", usage.cached_input_tokens or 0, "input")
-    move("cache_write", usage.cache_write_tokens or 0, "input")
+    if usage.cached_input_tokens:
+        move("cached_input", usage.cached_input_tokens, "input")
+    if usage.cache_write_tokens:
+        move("cache_write", usage.cache_write_tokens, "input")
+    if detail:
+        _move_detail(detail, move)
+    # Rates per thousand are compiled to rates per million units.
+    if "web_searches" in rates:
+        parts["web_searches"] = _whole(detail, "server_tool_use.web_search_requests")
+    if "requests" in rates:
+        parts["requests"] = 1
+    return parts
+
+
+def _move_detail(
+    detail: Mapping[str, int | float | str], move: Callable[[str, int, str], None]
+) -> None:
+    """What only single providers tell apart."""
     move(
         "cache_write_1h", _whole(detail, "cache_creation.ephemeral_1h_input_tokens"), "cache_write"
     )
@@ -120,12 +136,6 @@ def _parts(usage: Usage, rates: Mapping[str, Rate]) -> dict[str, int]:
         ),
         "output",
     )
-    # Rates per thousand are compiled to rates per million units.
-    if "web_searches" in rates:
-        parts["web_searches"] = _whole(detail, "server_tool_use.web_search_requests")
-    if "requests" in rates:
-        parts["requests"] = 1
-    return parts
 
 
 def _whole(detail: Mapping[str, int | float | str], *names: str) -> int:

@@ -34,10 +34,13 @@ class Compiled:
     levels: frozenset[int] | None = None
     counts: bool = field(init=False, compare=False)
     """Whether calls are counted for this account: it has a limit or a budget."""
+    has_budget: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         rules = self.rules
-        counts = bool(rules.limits.items() or rules.model_limits or rules.budget.items())
+        has_budget = bool(rules.budget.items())
+        counts = bool(rules.limits.items() or rules.model_limits or has_budget)
+        object.__setattr__(self, "has_budget", has_budget)
         object.__setattr__(self, "counts", counts)
 
 
