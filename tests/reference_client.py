@@ -82,8 +82,9 @@ class AiohttpReply:
         # Raised outside the block: the library's error keeps the request in its context.
         raise UpstreamError(_UNREACHABLE, f"The provider's reply broke off ({failure}).", sent=True)
 
-    def on_piece(self, take: Callable[[bytes], bool]) -> None:
+    def on_piece(self, take: Callable[[bytes], bool]) -> bool:
         """Everything comes by ``read``."""
+        return False
 
     async def close(self) -> None:
         response = self._response

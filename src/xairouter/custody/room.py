@@ -56,8 +56,9 @@ class BufferedReply:
         self._is_read = True
         return self.body
 
-    def on_piece(self, take: Callable[[bytes], bool]) -> None:
+    def on_piece(self, take: Callable[[bytes], bool]) -> bool:
         """All of it is here already."""
+        return True
 
     async def close(self) -> None:
         """Its connection was given back when the body was read."""

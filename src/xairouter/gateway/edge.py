@@ -48,7 +48,16 @@ class Link:
     are in lower case, and names and values are checked where they come from (dialects/headers.py).
     """
 
-    __slots__ = ("_chunked", "_cycle", "_left", "_listener", "_protocol", "is_gone", "is_whole")
+    __slots__ = (
+        "_chunked",
+        "_cycle",
+        "_head",
+        "_left",
+        "_listener",
+        "_protocol",
+        "is_gone",
+        "is_whole",
+    )
 
     def __init__(self, protocol: "EdgeProtocol") -> None:
         self._protocol = protocol
@@ -56,6 +65,7 @@ class Link:
         self._cycle: RequestResponseCycle = protocol.cycle
         self._listener: Callable[[], None] | None = None
         self._chunked = False
+        self._head = b""
         self._left: int | None = None
         self.is_gone = False
         self.is_whole = False
@@ -68,7 +78,8 @@ class Link:
         return body
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write the reply's head, and choose its framing."""
+        """The reply's head, and its framing. It goes out with the first piece of the body, in one
+        system call, or by ``flush``."""
         cycle = self._cycle
         if cycle.disconnected:
             return
@@ -96,12 +107,19 @@ class Link:
         head = b"".join(lines)
         if head.count(b"\n") != len(lines):
             raise RuntimeError("A reply's header would break out of its line.")
-        cycle.transport.write(head + b"\r\n")
+        self._head = head + b"\r\n"
+
+    def flush(self) -> None:
+        """The head alone: who waits for the body is to see it."""
+        head, self._head = self._head, b""
+        if head and not self._cycle.disconnected:
+            self._cycle.transport.write(head)
 
     def write(self, data: bytes) -> None:
         """Write a piece of the body."""
         cycle = self._cycle
         if cycle.disconnected or not data or cycle.scope["method"] == "HEAD":
+            self.flush()
             return
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
@@ -109,6 +127,8 @@ class Link:
             self._left -= len(data)
             if self._left < 0:
                 raise RuntimeError("A reply is longer than its head says.")
+        if self._head:
+            data, self._head = self._head + data, b""
         cycle.transport.write(data)
 
     def end(self) -> None:
@@ -116,6 +136,7 @@ class Link:
         cycle = self._cycle
         if cycle.disconnected:
             return
+        self.flush()
         if self._chunked:
             cycle.transport.write(b"0\r\n\r\n")
         elif self._left:

@@ -50,7 +50,8 @@ async def relay(
         link.write(chunk if stripper is None else stripper.feed(chunk))
         return True
 
-    reply.on_piece(pass_at_once)
+    if not reply.on_piece(pass_at_once):
+        link.flush()
     while chunk := await reply.read():
         call.touched_at = at = now()
         meter.feed(chunk)

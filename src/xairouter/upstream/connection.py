@@ -65,9 +65,11 @@ class HttpReply:
             finally:
                 self._waiter = None
 
-    def on_piece(self, take: Callable[[bytes], bool]) -> None:
-        if self._connection is not None:
-            self._take = take
+    def on_piece(self, take: Callable[[bytes], bool]) -> bool:
+        if self._connection is None:
+            return True
+        self._take = take
+        return bool(self._chunks)
 
     def _take_all(self) -> bytes:
         chunks = self._chunks

@@ -38,8 +38,9 @@ class Reply(Protocol):
     Header names are in lower case. ``read`` returns the next bytes as they came (compressed if
     the provider compressed), b"" at a clean end; it raises UpstreamError when the reply breaks
     off. A function given to ``on_piece`` gets each piece that comes while ``read`` waits, and says
-    whether it took it; what it did not take, and the end, ``read`` returns. ``close`` gives the
-    connection back if the body was read to a clean end, else ends it.
+    whether it took it; what it did not take, and the end, ``read`` returns. ``on_piece`` itself says
+    whether ``read`` would return at once. ``close`` gives the connection back if the body was read
+    to a clean end, else ends it.
     """
 
     status: int
@@ -47,7 +48,7 @@ class Reply(Protocol):
 
     async def read(self) -> bytes: ...
 
-    def on_piece(self, take: Callable[[bytes], bool]) -> None: ...
+    def on_piece(self, take: Callable[[bytes], bool]) -> bool: ...
 
     async def close(self) -> None: ...
 
