@@ -44,7 +44,7 @@ NAMES = (
 RULES = '{"limits":{"rpm":1000},"budget":{"month_usd":50}}'
 
 
-def fill(file: Path, owner: str, calls: int) -> None:
+def fill(file: Path, owner: str, calls: int, keys: int = KEYS) -> None:
     """Accounts, keys, calls, and the sums over them as the drain would have left them."""
     dice, now = random.Random(1), now_ms()
     database = sqlite3.connect(file)
@@ -73,7 +73,7 @@ def fill(file: Path, owner: str, calls: int) -> None:
         "revision,sealed,last4,fingerprint,health,created_at_ms) VALUES (?,?,?,'openai',"
         "'{\"openai_chat\":\"https://x.example/v1\"}','{\"openai_chat\":\"bearer\"}',?,1,?,'active',1,x'00',"
         "'abcd','f','ok',?)",
-        [(f"pk_{n:026}", owner, f"key {n}", 1 + n % 4, models, now) for n in range(KEYS)],
+        [(f"pk_{n:026}", owner, f"key {n}", 1 + n % 4, models, now) for n in range(keys)],
     )
     first, step = now - DAYS * DAY_MS, DAYS * DAY_MS / calls
     outcomes = ["completed"] * 18 + ["refused", "upstream_error"]
@@ -85,7 +85,7 @@ def fill(file: Path, owner: str, calls: int) -> None:
             account, model = int(pick() * ACCOUNTS), f"m-{int(pick() * MODELS)}"
             yield (
                 format_id("call", at, number), owner, ids[account], f"key_{account:026}",
-                f"pk_{int(pick() * KEYS):026}", "openai", 1, "openai_chat", "POST", "/v1/chat/completions",
+                f"pk_{int(pick() * keys):026}", "openai", 1, "openai_chat", "POST", "/v1/chat/completions",
                 "10.0.0.1", model, model, 0, outcomes[int(pick() * 20)], 1, int(pick() * 5000), 0,
                 int(pick() * 900), "reported", int(pick() * 10**7), at, 300, 900, 200,
             )  # fmt: skip
