@@ -5,14 +5,15 @@ machine; ratios of one run are what to compare.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import threading
 import time
 import urllib.request
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,27 +142,41 @@ def _told_ms(server: Server, key: str, count: int) -> list[float]:
 FAULTS = ("500", "429", "reset", "cut", "garbage", "late")
 
 
-@dataclass
-class Soaked:
-    """What came of the calls that nobody spoiled, and of those that the provider did."""
+@contextmanager
+def spoiling(server: Server, key: str) -> Iterator[list[int]]:
+    """Another owner's calls, whose provider does everything wrong, as long as this lasts; how many
+    there were so far."""
+    count, is_over = [0], threading.Event()
 
-    good: int = 0
-    bad: int = 0
-    spoiled: int = 0
+    def spoil() -> None:
+        for how in itertools.cycle(FAULTS):
+            if is_over.is_set():
+                return
+            task = {"model": f"fault-{how}", "calls": 20, "connections": 10}
+            found = result(client(server, key, kind="closed", **task))
+            count[0] += found["bad"] + found["good"]
+
+    thread = threading.Thread(target=spoil)
+    thread.start()
+    try:
+        yield count
+    finally:
+        is_over.set()
+        thread.join()
 
 
-def soak(server: Server, faulty_key: str, seconds: int, rate: float) -> dict[str, Any]:
-    """Calls, short streams, clients that leave, and another owner whose provider does everything
-    wrong, all the time: ``rate`` calls a second, 0: as many as go. What grows is a leak."""
+def soak(server: Server, seconds: int, rate: float) -> dict[str, Any]:
+    """Calls, short streams and clients that leave, all the time: ``rate`` calls a second, 0: as many
+    as go. What grows is a leak."""
     until = time.time() + seconds
-    counts = Soaked()
+    counts = {"good": 0, "bad": 0}
     few = {"kind": "open", "rate": rate / 2} if rate else {"kind": "closed"}
 
     def again(**task: Any) -> None:
         while time.time() < until:
             found = result(client(server, **task))
-            counts.good += found["good"]
-            counts.bad += found["bad"]
+            for name in counts:
+                counts[name] += found[name]
 
     def leave() -> None:
         while time.time() < until:
@@ -173,20 +188,12 @@ def soak(server: Server, faulty_key: str, seconds: int, rate: float) -> dict[str
             running.wait()
             time.sleep(3 if rate else 0)
 
-    def fail() -> None:
-        while time.time() < until:
-            for how in FAULTS:
-                task = {"model": f"fault-{how}", "calls": 20, "connections": 10}
-                found = result(client(server, faulty_key, kind="closed", **task))
-                counts.spoiled += found["bad"] + found["good"]
-
     calls = max(2000, int(rate * 10))
     short = {"model": "stream-20-10", "stream": True, "calls": 200, "connections": 20}
     threads = [
         threading.Thread(target=again, kwargs={**few, "calls": calls, "connections": 8}),
         threading.Thread(target=again, kwargs={**few, **short}),
         threading.Thread(target=leave),
-        threading.Thread(target=fail),
     ]
     for one in threads:
         one.start()
@@ -197,22 +204,20 @@ def soak(server: Server, faulty_key: str, seconds: int, rate: float) -> dict[str
     for one in threads:
         one.join()
     third = len(samples) // 3
-    time.sleep(6)
     return {
         "seconds": seconds,
-        "calls": counts.good,
-        "failed": counts.bad,
-        "calls that the provider spoiled": counts.spoiled,
+        "calls": counts["good"],
+        "failed": counts["bad"],
         "memory MB over time": samples,
         "growth of the last third over the middle one": round(
             sum(samples[-third:]) / sum(samples[third : 2 * third]), 3
         ),
-        "left behind": left_behind(server),
     }
 
 
 def left_behind(server: Server) -> dict[str, float]:
-    """What an idle router still holds of its calls."""
+    """What a router that is left alone for a while still holds of its calls."""
+    time.sleep(6)
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as reply:
         said = reply.read().decode()
     found = {
@@ -234,20 +239,30 @@ def main() -> None:
     asked.add_argument("--soak", type=int, default=60, help="seconds")
     asked.add_argument("--rate", type=float, default=0, help="calls a second of the soak; 0: all")
     given = asked.parse_args()
+    unknown = set(given.scenarios) - {"streams", "bursts", "fairness", "soak"}
+    if unknown:
+        asked.error(f"There is no scenario {', '.join(sorted(unknown))}.")
     with ExitStack() as stack:
         upstream = start_upstream(stack)
         server, _ = start_router(stack, upstream)
-        work = {
-            "streams": lambda: streams(server),
-            "bursts": lambda: bursts(server),
-            "fairness": lambda: fairness(server, _owner(server, upstream, "quiet")),
-            "soak": lambda: soak(
-                server, _owner(server, upstream, "faulty"), given.soak, given.rate
-            ),
-        }
+        faulty = _owner(server, upstream, "faulty")
+        quiet = _owner(server, upstream, "quiet")
         print(f"router on core {SERVER_CORE}, client and upstream on {OTHER_CORES}")
         for name in given.scenarios:
-            print(json.dumps({name: work[name]()}, indent=1, ensure_ascii=False), flush=True)
+            if name == "fairness":
+                found = fairness(server, quiet)
+            else:
+                with spoiling(server, faulty) as spoiled:
+                    match name:
+                        case "streams":
+                            found = streams(server)
+                        case "bursts":
+                            found = bursts(server)
+                        case _:
+                            found = soak(server, given.soak, given.rate)
+                found["calls that a provider spoiled meanwhile"] = spoiled[0]
+                found["left behind"] = left_behind(server)
+            print(json.dumps({name: found}, indent=1, ensure_ascii=False), flush=True)
 
 
 def _owner(server: Server, upstream: int, name: str) -> str:

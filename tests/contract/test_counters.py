@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.servers import valkey_url
 from xairouter.counters.interface import Counted, Counters, Exceeded, Held, Past, Tally
 from xairouter.counters.memory import MemoryCounters
-from xairouter.counters.valkey import ValkeyCounters
+from xairouter.counters.valkey import ValkeyCounters, _Settled
 from xairouter.policy.limits import WHOLE, Demand
 from xairouter.policy.windows import WINDOWS, period_of
 
@@ -414,6 +414,24 @@ async def test_what_a_killed_instance_held_comes_back_with_its_lease():
     two.settle(living, Tally(1, 10))
     assert await two.used(OWNER[0], asked, UTC) == [260, 0, 2]
     await two.close()
+
+
+async def test_many_settlements_at_once_count_once_each():
+    clock = Clock()
+    OWNER[0] = f"acc_{next(NUMBERS)}"
+    counters = ValkeyCounters(valkey_url(), nothing, clock)
+    asked = [demand("rpd", 10_000), demand("tpd", 10**6, 60), demand("concurrency", 500)]
+    held = [await counters.reserve(call(clock), asked) for _ in range(250)]
+    for one in held:
+        assert isinstance(one, Held)
+        counters.settle(one, Tally(1, 7))
+    assert len(counters._queue) == 250
+    assert await counters.used(OWNER[0], asked, UTC) == [250, 250 * 7, 0]
+    assert counters._queue == []
+    # Sent once more, as after an answer that got lost, they count for nothing.
+    counters._queue = [_Settled(OWNER[0], one.call.call_id, Tally(1, 7)) for one in held]
+    assert await counters.used(OWNER[0], asked, UTC) == [250, 250 * 7, 0]
+    await counters.close()
 
 
 async def test_a_server_that_is_away_admits_nobody_and_loses_no_settlement():

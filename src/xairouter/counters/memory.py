@@ -91,6 +91,10 @@ class MemoryCounters:
         self._running[call.call_id] = held
         return held
 
+    def adopt(self, held: Held) -> None:
+        """A call that was admitted elsewhere and is under way: counters that begin count it."""
+        self._running[held.call.call_id] = held
+
     def settle(self, held: Held, used: Tally) -> None:
         call = held.call
         if self._running.pop(call.call_id, None) is None:
@@ -199,8 +203,9 @@ class MemoryCounters:
         # Calls under way keep what they reserved here, if they did; each counts as running.
         for held in self._running.values():
             if window.unit == RUNNING and held.call.concerns(key):
-                counter.usage.add(held.call.at_ms, 1, now)
-                counter.running[held.call.call_id] = 1
+                places = next((one.amount for one in held.demands if one.key == key), 1)
+                counter.usage.add(held.call.at_ms, places, now)
+                counter.running[held.call.call_id] = places
             for demand in held.demands:
                 if demand.key == key and window.unit != RUNNING:
                     counter.usage.add(held.call.at_ms, demand.amount, now)

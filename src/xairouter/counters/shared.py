@@ -55,6 +55,7 @@ class SharedCounters:
         self._memory: MemoryCounters | None = None
         self._parts = 1
         self._by_memory: dict[str, tuple[Held, int]] = {}
+        self._from_before: dict[str, tuple[Held, int]] = {}
         self._late: dict[str, Tally] = {}
         self._touched: set[str] = set()
         self._on_away = on_away
@@ -93,11 +94,14 @@ class SharedCounters:
         kept = self._by_memory.pop(held.call.call_id, None)
         if kept is None:
             self._valkey.settle(held, used)
+            # It may have begun before the server went away.
+            kept = self._from_before.pop(held.call.call_id, None)
+            if kept is not None and self._memory is not None:
+                self._memory.settle(kept[0], _times(used, kept[1]))
             return
         of_memory, parts = kept
         if self._memory is not None:
-            times = Tally(used.requests * parts, used.tokens * parts, used.nano * parts)
-            self._memory.settle(of_memory, times)
+            self._memory.settle(of_memory, _times(used, parts))
         else:
             self._late[held.call.call_id] = used
 
@@ -147,6 +151,13 @@ class SharedCounters:
         self.is_away = True
         self._parts = max(1, self._instances())
         self._memory = MemoryCounters(self._history) if self._shares else None
+        if self._memory is not None:
+            # Calls under way are in no record yet, and only this instance knows of its own.
+            for held in self._valkey.running():
+                times = [replace(one, amount=one.amount * self._parts) for one in held.demands]
+                of_memory = replace(held, demands=tuple(times))
+                self._memory.adopt(of_memory)
+                self._from_before[held.call.call_id] = of_memory, self._parts
         self._on_away(True)
         log.warning("counters_away", reason=why, shares=self._shares, parts=self._parts)
 
@@ -157,6 +168,7 @@ class SharedCounters:
             await self._valkey.begin_anew(owner_id)
         self.is_away = False
         self._memory = None
+        self._from_before.clear()
         self._touched.clear()
         self._on_away(False)
         running = list(self._by_memory.items())
@@ -170,6 +182,10 @@ class SharedCounters:
             ended = self._late.pop(call_id, None)
             if ended is not None:
                 self._valkey.settle(held, ended)
+
+
+def _times(used: Tally, parts: int) -> Tally:
+    return Tally(used.requests * parts, used.tokens * parts, used.nano * parts)
 
 
 def _part(left: Left | None, parts: int) -> Left | None:

@@ -7,7 +7,7 @@ until it is taken; the server counts a call once.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -47,6 +47,8 @@ RENEW_SECONDS = 5.0
 KEEP_MS = 2 * 86_400_000
 SETTLE_SECONDS = 0.5
 TRIES = 200
+MOST_SENT = 100
+"""Settlements of one round trip."""
 WAIT_SECONDS = 0.05
 _KINDS = {SLIDING: "s", "day": "p", "month": "p", EVER: "e", NOW: "n"}
 _RESERVES, _LOOKS, _ADOPTS = 0, 1, 2
@@ -60,6 +62,12 @@ class _Settled:
     call_id: str
     used: Tally
     further: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[Any]:
+        """The script's."""
+        used = self.used
+        return [self.call_id, used.requests, used.tokens, used.nano, *self.further]
 
 
 class ValkeyCounters:
@@ -79,7 +87,9 @@ class ValkeyCounters:
             name: self._client.register_script(getattr(scripts, name))
             for name in ("RESERVE", "SETTLE", "BEGIN", "FILL", "RENEW")
         }
-        self._known: dict[str, dict[str, Key]] = {}
+        # By owner and account: settling a call looks at its own path alone.
+        self._known: dict[str, dict[str, dict[str, Key]]] = {}
+        self._periods: dict[tuple[str, str], tuple[int, int]] = {}
         self._running: dict[str, Held] = {}
         self._queue: list[_Settled] = []
         self._wakes = asyncio.Event()
@@ -115,6 +125,10 @@ class ValkeyCounters:
         await self._ask(held.call, held.demands, _ADOPTS)
         self._running[held.call.call_id] = held
 
+    def running(self) -> list[Held]:
+        """The calls of this instance that are under way."""
+        return list(self._running.values())
+
     def settle(self, held: Held, used: Tally) -> None:
         call = held.call
         if self._running.pop(call.call_id, None) is None:
@@ -142,7 +156,7 @@ class ValkeyCounters:
 
     def forget(self, owner_id: str) -> None:
         """An owner's tree changed: its counters begin anew with what the records say."""
-        names = list(self._known.pop(owner_id, {}))
+        names = _names(self._known.pop(owner_id, {}))
         if names:
             task = asyncio.get_running_loop().create_task(self._drop(owner_id, names))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -175,7 +189,7 @@ class ValkeyCounters:
 
     async def begin_anew(self, owner_id: str) -> None:
         """Have an owner's counters read from the records again, by whoever asks next."""
-        await self._drop(owner_id, list(self._known.get(owner_id, {})))
+        await self._drop(owner_id, _names(self._known.get(owner_id, {})))
 
     async def close(self) -> None:
         with contextlib.suppress(StorageError):
@@ -209,8 +223,8 @@ class ValkeyCounters:
     def _demand(self, owner_id: str, demand: Demand, now: int, zone: ZoneInfo) -> list[Any]:
         window = WINDOWS[demand.name]
         name = _name(demand, zone)
-        self._known.setdefault(owner_id, {})[name] = demand.key
-        start, end = _period(window, now, zone)
+        self._known.setdefault(owner_id, {}).setdefault(demand.account_id, {})[name] = demand.key
+        start, end = self._period(window, now, zone)
         return [
             name,
             _KINDS[window.kind],
@@ -226,7 +240,7 @@ class ValkeyCounters:
         """Fill a counter with what the records say, leaving out what ends meanwhile."""
         window, name = WINDOWS[demand.name], _name(demand, zone)
         kind = _KINDS[window.kind]
-        start, _ = _period(window, now, zone)
+        start, _ = self._period(window, now, zone)
         state = await self._run("BEGIN", owner_id, [name, kind, start])
         if state != 1:
             if state == 2:  # Somebody else reads the past.
@@ -252,12 +266,17 @@ class ValkeyCounters:
             return
         # One at a time: what two send at once would be sent twice.
         async with self._sends:
-            while self._queue:
-                one = self._queue[0]
-                used = one.used
-                arguments = [one.call_id, used.requests, used.tokens, used.nano, *one.further]
-                await self._run("SETTLE", one.owner_id, arguments)
-                self._queue.pop(0)
+            while some := self._queue[:MOST_SENT]:
+                # The first one has the server know the script; the others share a round trip.
+                await self._run("SETTLE", some[0].owner_id, some[0].arguments)
+                if len(some) > 1:
+                    sent = self._client.pipeline(transaction=False)
+                    for one in some[1:]:
+                        sent.evalsha(
+                            self._scripts["SETTLE"].sha, 1, _tag(one.owner_id), *one.arguments
+                        )
+                    await answered(sent.execute(), _AWAY)
+                del self._queue[: len(some)]
 
     async def _renew(self) -> None:
         by_owner: dict[str, list[str]] = {}
@@ -274,16 +293,28 @@ class ValkeyCounters:
 
     def _further(self, held: Held) -> list[str]:
         """Counters that the call concerns and that it reserved nothing of: they began later."""
-        call = held.call
+        call, reserved = held.call, {demand.key for demand in held.demands}
+        of_owner = self._known.get(call.owner_id, {})
         found: list[str] = []
-        for name, key in self._known.get(call.owner_id, {}).items():
-            window = WINDOWS[key[2]]
-            if window.unit == RUNNING or not call.concerns(key):
-                continue
-            start, _ = _period(window, call.at_ms, call.zone)
-            bucket = call.at_ms // window.bucket_ms if window.kind == SLIDING else start
-            found += [name, _KINDS[window.kind], _UNITS[window.unit], str(bucket)]
+        for account_id in call.path:
+            for name, key in of_owner.get(account_id, {}).items():
+                window = WINDOWS[key[2]]
+                if key in reserved or window.unit == RUNNING or not call.concerns(key):
+                    continue
+                start, _ = self._period(window, call.at_ms, call.zone)
+                bucket = call.at_ms // window.bucket_ms if window.kind == SLIDING else start
+                found += [name, _KINDS[window.kind], _UNITS[window.unit], str(bucket)]
         return found
+
+    def _period(self, window: Window, at_ms: int, zone: ZoneInfo) -> tuple[int, int]:
+        """(start, end) of a calendar's period, found out once for each; 0 and 0 of other windows."""
+        if _KINDS[window.kind] != "p":
+            return 0, 0
+        known = self._periods.get((window.kind, zone.key), (0, 0))
+        if not known[0] <= at_ms < known[1]:
+            start, end = period_of(window.kind, at_ms, zone)
+            known = self._periods[window.kind, zone.key] = (start, end or 0)
+        return known
 
     def _look_at_thresholds(self, held: Held, shown: Any, now: int) -> None:
         for demand, one in zip(held.demands, shown, strict=True):
@@ -309,11 +340,8 @@ def _name(demand: Demand, zone: ZoneInfo) -> str:
     return f"{demand.account_id}|{demand.pattern}{calendar}|{demand.name}"
 
 
-def _period(window: Window, at_ms: int, zone: ZoneInfo) -> tuple[int, int]:
-    if _KINDS[window.kind] != "p":
-        return 0, 0
-    start, end = period_of(window.kind, at_ms, zone)
-    return start, end or 0
+def _names(known: Mapping[str, Mapping[str, Key]]) -> list[str]:
+    return [name for of_account in known.values() for name in of_account]
 
 
 def _left(demand: Demand, shown: Any, now: int) -> Left:
