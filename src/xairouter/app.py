@@ -1,7 +1,6 @@
 """The composition root: names the drivers, puts the house together, starts and stops its loops."""
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import signal
@@ -17,7 +16,7 @@ from xairouter import __version__
 from xairouter.api.asking import every_body_is_json
 from xairouter.api.problems import install
 from xairouter.api.routes import router
-from xairouter.clock import fresh_id
+from xairouter.clock import fresh_id, pause
 from xairouter.console.pages import console_app
 from xairouter.console.visit import Visits
 from xairouter.counters.history import RecordsHistory
@@ -183,8 +182,7 @@ class House:
 
     async def _sweep_vaults(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
+            await pause(stop, SWEEP_SECONDS)
             self.room.sweep()
 
     def application(self) -> Gateway:
@@ -391,7 +389,8 @@ async def serve(
         server, bound = make_server(house, drain, listen_fd)
         if listen_fd is not None:
             asyncio.get_running_loop().add_signal_handler(GIVE_WAY, server.give_way)
-        link, port = await house.first_link() if listen_fd is None else None, bound.getsockname()[1]
+        port = int(bound.getsockname()[1])
+        link = await house.first_link() if listen_fd is None else None
         listening(settings.host, port, link)
         log.info("listening", host=settings.host, port=port, pid=os.getpid())
         async with Garbage(lambda: len(house.running)).looked_for():

@@ -4,6 +4,8 @@ The pure floors (policy, dialects, domain) never import this module: they take `
 ``draw`` as arguments.
 """
 
+import asyncio
+import contextlib
 import secrets
 import time
 from datetime import UTC, datetime
@@ -89,3 +91,9 @@ def as_ms(moment: datetime | None) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1000)
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so many seconds, or until told to stop."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

@@ -8,12 +8,12 @@ are still under way are counted there.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
+from xairouter.clock import pause
 from xairouter.counters.interface import (
     Counted,
     Crossed,
@@ -131,8 +131,7 @@ class SharedCounters:
         """Let the driver work; while the server is away, look whether it is back."""
         driver = asyncio.create_task(self._valkey.run(stop))
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+            await pause(stop, LOOK_SECONDS)
             if not self.is_away and not stop.is_set() and not await self._valkey.is_there():
                 self._lost("It does not answer.")
             elif self.is_away and await self._valkey.is_there():

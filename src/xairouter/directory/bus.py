@@ -96,12 +96,6 @@ class Bus(Protocol):
     async def close(self) -> None: ...
 
 
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so many seconds, or until told to stop."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
-
-
 class NoBus:
     """For an installation of one instance: nobody to tell."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.directory.bus import HEARTBEAT_SECONDS, Bus, Changed, Message, NoBus, pause
+from xairouter.clock import pause
+from xairouter.directory.bus import HEARTBEAT_SECONDS, Bus, Changed, Message, NoBus
 from xairouter.domain.slots import API_KEY, SESSION, Slot
 from xairouter.domain.successions import Succession
 from xairouter.errors import StorageError

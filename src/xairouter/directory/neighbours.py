@@ -7,7 +7,8 @@ may start before an old one has ended; it is told, and shown while it lasts.
 import asyncio
 import contextlib
 
-from xairouter.directory.bus import NoBus, pause
+from xairouter.clock import pause
+from xairouter.directory.bus import NoBus
 from xairouter.errors import StorageError
 from xairouter.observe import log
 from xairouter.storage.database import Database

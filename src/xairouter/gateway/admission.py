@@ -13,11 +13,12 @@ what it was refused.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from xairouter.clock import pause
 
 LOOK_SECONDS = 0.1
 LATE_SECONDS = 0.015
@@ -143,8 +144,7 @@ class Admission:
         """See how late the loop runs, until told to stop."""
         while not stop.is_set():
             due = self._now() + LOOK_SECONDS
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+            await pause(stop, LOOK_SECONDS)
             self.look(max(0.0, self._now() - due))
 
     def look(self, late: float) -> None:

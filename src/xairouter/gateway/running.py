@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 
-from xairouter.clock import now_ms
+from xairouter.clock import now_ms, pause
 from xairouter.directory.directory import Directory
 from xairouter.directory.identity import Identity
 from xairouter.domain.accounts import ACTIVE
@@ -174,8 +174,7 @@ class Running:
         all of them, where changes have not been heard of for longer than calls may go on."""
         turn = 0
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+            await pause(stop, LOOK_SECONDS)
             turn += 1
             self._metrics.refresh()
             if self._calls and self._directory.is_too_blind:

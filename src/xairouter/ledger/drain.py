@@ -5,12 +5,11 @@ by the inserted ones only. So a crash at any point repeats work and never double
 """
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from xairouter.clock import fresh_id, now_ms
+from xairouter.clock import fresh_id, now_ms, pause
 from xairouter.domain.notices import PRICE_UNKNOWN, Occasion
 from xairouter.domain.records import REPORTED, UsageRecord
 from xairouter.errors import StorageError
@@ -42,22 +41,21 @@ class Drain:
     async def run(self, stop: asyncio.Event) -> None:
         """Drain every 0.2 s and adopt abandoned journals every 10 s; storage errors are waited
         out with growing pauses and lose nothing."""
-        pause, adopt_in = EVERY_SECONDS, ADOPT_EVERY_SECONDS
+        wait_seconds, adopt_in = EVERY_SECONDS, ADOPT_EVERY_SECONDS
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
+            await pause(stop, wait_seconds)
             try:
                 await self.drain()
-                adopt_in -= pause
+                adopt_in -= wait_seconds
                 if adopt_in <= 0:
                     adopt_in = ADOPT_EVERY_SECONDS
                     await self.adopt()
-                pause, self.is_failing = EVERY_SECONDS, False
+                wait_seconds, self.is_failing = EVERY_SECONDS, False
             except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
                 self._book.metrics.drain_failures.inc()
                 self.is_failing = True
-                pause = min(_LONGEST_WAIT, pause * 2)
-                log.warning("drain_failed", reason=str(error), again_in=pause)
+                wait_seconds = min(_LONGEST_WAIT, wait_seconds * 2)
+                log.warning("drain_failed", reason=str(error), again_in=wait_seconds)
 
     async def drain(self) -> None:
         """Store everything that is finished; raises StorageError when the database is away.

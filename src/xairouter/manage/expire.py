@@ -1,9 +1,8 @@
 """What ends by itself: slots of expired keys and codes, and records past their days."""
 
 import asyncio
-import contextlib
 
-from xairouter.clock import now_ms
+from xairouter.clock import now_ms, pause
 from xairouter.directory.directory import Directory
 from xairouter.manage.desk import write_operation
 from xairouter.manage.sessions import end_sessions
@@ -60,8 +59,7 @@ async def run(database: Database, directory: Directory, stop: asyncio.Event) -> 
     """Expire every 20 s and forget old records every hour, until told to stop."""
     forgot_at = 0
     while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), EVERY_SECONDS)
+        await pause(stop, EVERY_SECONDS)
         try:
             await expire(database, directory)
             if now_ms() - forgot_at > FORGET_EVERY_MS:

@@ -8,7 +8,6 @@ told; a redirect is not followed. What is not told is tried again for about thre
 
 import asyncio
 import base64
-import contextlib
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from xairouter.clock import fresh_id, now_ms, rfc3339
+from xairouter.clock import fresh_id, now_ms, pause, rfc3339
 from xairouter.domain.notices import BUDGET_THRESHOLD, JOURNAL_BACKLOG, KEY_SLEEPING, Occasion
 from xairouter.errors import StorageError, UpstreamError
 from xairouter.manage.desk import Desk
@@ -84,8 +83,7 @@ class Herald:
     async def run(self, stop: asyncio.Event) -> None:
         """Watch and tell once a second, until told to stop."""
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY_SECONDS)
+            await pause(stop, LOOK_EVERY_SECONDS)
             for work in (self.watch_backlog, self.watch_keys, self.watch_budgets, self.deliver):
                 try:
                     await work()

@@ -7,9 +7,9 @@ whether the key is accepted.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
+from xairouter.clock import pause
 from xairouter.custody.slots import open_slot
 from xairouter.custody.vault import OpenVault
 from xairouter.custody.witness import UnknownVaultError
@@ -42,8 +42,7 @@ class Refresher:
         refresh, until told to stop."""
         looked_at = self._seconds()
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), CONFIRM_EVERY_SECONDS)
+            await pause(stop, CONFIRM_EVERY_SECONDS)
             try:
                 await self.confirm()
                 if self._seconds() - looked_at >= LOOK_EVERY_SECONDS:
