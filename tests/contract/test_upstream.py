@@ -65,7 +65,7 @@ async def test_sends_exactly_what_it_is_given(client, standin):
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
-async def test_bodies_of_any_size_arrivewhole(client, standin, size: int):
+async def test_bodies_of_any_size_arrive_whole(client, standin, size: int):
     server, url = standin
     body = b'{"model":"m","messages":[],"x":"' + b"y" * size + b'"}'
     await whole(await client.send("p", _post(url + "/v1/chat/completions", body), LIMITS))

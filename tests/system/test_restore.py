@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import start_rig
+from tests.rig import Rig, start_rig
 from tests.servers import drop_database, postgres_command, postgres_database
 from tests.system.process import run_command
 
@@ -22,6 +22,22 @@ def _back_up(database: Path, copy: Path) -> None:
         source.backup(target)
 
 
+async def _team_that_called(rig: Rig) -> str:
+    """The XAI API key of a team whose one call is recorded."""
+    await rig.add_provider_key()
+    team = (await rig.ask("POST", "/api/v1/accounts", {"name": "team"})).json()
+    assert (await rig.chat(key=team["api_key"])).status == 200
+    await rig.records(expect=1)
+    return str(team["api_key"])
+
+
+async def _serves_both(restored: Rig, key: str) -> None:
+    """Team and owner call, and the call before the copy is there beside theirs."""
+    assert (await restored.chat(key=key)).status == 200
+    assert (await restored.chat()).status == 200
+    assert len(await restored.records()) == 3
+
+
 @pytest.mark.parametrize("with_witness", [True, False])
 async def test_a_copy_opens_with_the_keys_that_were_valid_when_it_was_made(
     tmp_path: Path, with_witness: bool
@@ -30,10 +46,7 @@ async def test_a_copy_opens_with_the_keys_that_were_valid_when_it_was_made(
     rig = await start_rig(old)
     rig.is_beside = True
     try:
-        await rig.add_provider_key()
-        team = (await rig.ask("POST", "/api/v1/accounts", {"name": "team"})).json()
-        assert (await rig.chat(key=team["api_key"])).status == 200
-        await rig.records(expect=1)
+        key = await _team_that_called(rig)
         new.mkdir(mode=0o700)
         _back_up(old / "xairouter.db", new / "xairouter.db")
         if with_witness:
@@ -43,9 +56,7 @@ async def test_a_copy_opens_with_the_keys_that_were_valid_when_it_was_made(
     restored = await start_rig(new, beside=rig)
     restored.is_beside = False
     try:
-        assert (await restored.chat(key=team["api_key"])).status == 200
-        assert (await restored.chat()).status == 200
-        assert len(await restored.records()) == 3
+        await _serves_both(restored, key)
     finally:
         await restored.stop()
     done = await asyncio.to_thread(run_command, "audit", "verify", data_dir=new)
@@ -59,10 +70,7 @@ async def test_a_dump_of_postgresql_opens_in_an_empty_database(tmp_path: Path):
     rig = await start_rig(tmp_path / "old", database_url=url)
     rig.is_beside = True
     try:
-        await rig.add_provider_key()
-        team = (await rig.ask("POST", "/api/v1/accounts", {"name": "team"})).json()
-        assert (await rig.chat(key=team["api_key"])).status == 200
-        await rig.records(expect=1)
+        key = await _team_that_called(rig)
         await asyncio.to_thread(postgres_command, "pg_dump", "--file", str(dump), url)
     finally:
         await rig.stop()
@@ -72,9 +80,7 @@ async def test_a_dump_of_postgresql_opens_in_an_empty_database(tmp_path: Path):
     restored = await start_rig(tmp_path / "new", beside=rig, database_url=empty)
     restored.is_beside = False
     try:
-        assert (await restored.chat(key=team["api_key"])).status == 200
-        assert (await restored.chat()).status == 200
-        assert len(await restored.records()) == 3
+        await _serves_both(restored, key)
         verified = await asyncio.to_thread(
             run_command,
             "audit",
