@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from typer.main import get_command
 
-from xairouter.app import management_app
+from xairouter.api.application import management_app
 from xairouter.cli import app as command_line
 from xairouter.dialects.paths import GEMINI_VERBS, OPERATIONS
 from xairouter.domain.notices import NOTICE_KINDS

@@ -10,12 +10,10 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 
 from xairouter import __version__
+from xairouter.api.application import management_app
 from xairouter.api.asking import every_body_is_json
-from xairouter.api.problems import install
-from xairouter.api.routes import router
 from xairouter.clock import fresh_id, pause
 from xairouter.console.pages import console_app
 from xairouter.console.visit import Visits
@@ -92,6 +90,8 @@ class House:
         """Migrate, recover what a dead process left, and start the loops."""
         settings = self.settings
         check_cryptography()
+        # Before the rest: what the list is read from is freed, and the rest takes its place.
+        self.prices = self._given_prices or compile_price_list()
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.database.migrate()
         await self.directory.start()
@@ -109,7 +109,6 @@ class House:
         self.counters = self._make_counters()
         self.drain.on_adopted = self._count_recovered
         await self.drain.adopt()
-        self.prices = self._given_prices or compile_price_list()
         proxy = Proxy.of(settings.provider_proxy) if settings.provider_proxy else None
         self.client = HttpClient(self.egress, proxy=proxy)
         self.room = Strongroom(self.client, Witness(settings.witness_file))
@@ -291,26 +290,6 @@ def check_cryptography() -> None:
                 f"({failed}); install a build with them. There is no weaker fallback."
             ]
         )
-
-
-def management_app() -> FastAPI:
-    """The management plane alone, as its OpenAPI document describes it."""
-    app = FastAPI(
-        title="XAI Router management API",
-        version=__version__,
-        openapi_url="/api/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-    )
-    app.include_router(router)
-    install(app)
-    described = app.openapi()
-    described["components"]["securitySchemes"] = {
-        "xaiApiKey": {"type": "http", "scheme": "bearer", "description": "An XAI API key."}
-    }
-    described["security"] = [{"xaiApiKey": []}]
-    described["paths"]["/api/v1/recover"]["post"]["security"] = []
-    return app
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.system.process import create_owner, start_router
-from xairouter.app import management_app
+from xairouter.api.application import management_app
 
 EXAMPLES = 12
 LEFT_OUT = {

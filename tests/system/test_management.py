@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.rig import Rig, start_rig
-from xairouter.app import management_app
+from xairouter.api.application import management_app
 
 OPEN = {("POST", "/api/v1/recover")}
 ROUTES = [

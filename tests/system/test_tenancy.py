@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.rig import Answer, Rig, start_rig
-from xairouter.app import management_app
+from xairouter.api.application import management_app
 from xairouter.manage.permissions import PERMISSIONS
 
 VERBS = {

@@ -7,11 +7,10 @@ from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.domain.records import INTERRUPTED, REFUSED, UPSTREAM_ERROR
-from xairouter.storage.database import in_steps
+from xairouter.storage.database import in_steps, insert_into
 from xairouter.storage.rollups import (
     ALL,
     COLUMNS,
@@ -125,7 +124,7 @@ def _statement(
     table: sa.Table, place: tuple[str, ...], dialect: sa.Dialect
 ) -> tuple[str, tuple[str, ...]]:
     """The statement in the driver's own words, and the order of its values."""
-    insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
+    insert = insert_into(dialect, table)
     raised: dict[str, Any] = {name: _sum(table.c[name], insert.excluded[name]) for name in SUMS}
     if "last_ms" in table.c:
         newer = insert.excluded.last_ms > table.c.last_ms

@@ -164,7 +164,7 @@ async def insert_objects(connection: AsyncConnection, objects: Sequence[ObjectRo
     """Bind provider objects that are not bound yet."""
     for made in objects:
         await connection.execute(
-            insert_into(connection, provider_objects)
+            insert_into(connection.dialect, provider_objects)
             .values(**{name: getattr(made, name) for name in ObjectRow.__dataclass_fields__})
             .on_conflict_do_nothing()
         )
