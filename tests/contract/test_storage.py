@@ -14,9 +14,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tests.servers import drop_database, postgres_database, psql
+from xairouter.clock import fresh_id
+from xairouter.dialects.paths import OPERATIONS
 from xairouter.domain.accounts import ACTIVE, Account
-from xairouter.domain.records import UsageRecord
-from xairouter.errors import ConfigError, StorageError
+from xairouter.domain.records import (
+    CLIENT_GONE,
+    COMPLETED,
+    INTERRUPTED,
+    REFUSED,
+    REPORTED,
+    UPSTREAM_ERROR,
+    UsageRecord,
+)
+from xairouter.errors import ERRORS, ConfigError, StorageError
+from xairouter.providers.table import PROVIDERS
 from xairouter.storage import changes, keys, owners, raising, records, rollups
 from xairouter.storage.database import Database
 from xairouter.storage.migrate import known_revisions
@@ -246,7 +257,7 @@ def by_hand(some: list[UsageRecord], filters: rollups.Filters, group_by: str | N
         elif group_by is not None:
             group = row[column.get(group_by, group_by)]
         sums = found.setdefault(group, dict.fromkeys(rollups.SUMS, 0))
-        for name, value in raising._added(row).items():
+        for name, value in zip(raising._ADDED, raising._added(row), strict=True):
             sums[name] += value
     return found
 
@@ -400,6 +411,21 @@ async def test_hostile_words_and_numbers_do_not_stop_the_drain(database: Databas
     assert len(rows) == 7
     assert rows[-1]["model_asked"].startswith("m\ufffdxxx")
     assert max(costs) == records.MOST, "a sum stays at the largest number"
+
+
+def test_the_router_s_own_words_fit_into_a_record_s_columns():
+    """They are not cut to length as foreign ones are."""
+    own = {
+        "dialect": [operation.dialect for operation in OPERATIONS],
+        "method": [operation.method for operation in OPERATIONS],
+        "outcome": [COMPLETED, UPSTREAM_ERROR, CLIENT_GONE, INTERRUPTED, REFUSED],
+        "error_code": list(ERRORS),
+        "usage_source": [REPORTED, "none"],
+        "provider": list(PROVIDERS),
+        **{one: [fresh_id("provider")] for one in ("call_id", "owner_id", "account_id", "key_id")},
+    }
+    for name, words in own.items():
+        assert max(map(len, words)) <= usage_records.c[name].type.length, name
 
 
 async def test_names_that_no_database_holds_are_simply_unknown(database: Database):

@@ -5,7 +5,7 @@ may end: what ends meanwhile is counted here and left out there, so nothing coun
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 from xairouter.clock import now_ms
@@ -18,7 +18,6 @@ from xairouter.counters.interface import (
     Left,
     Tally,
     first_of,
-    tightest,
 )
 from xairouter.policy.limits import Demand, Key
 from xairouter.policy.windows import (
@@ -33,7 +32,7 @@ from xairouter.policy.windows import (
     usage_of,
 )
 
-MOST_TOLD = 100_000
+MOST_TOLD = MOST_FOUND = 100_000
 
 
 class _Counter:
@@ -64,7 +63,12 @@ class MemoryCounters:
         self._history = history
         self._clock = clock
         self._counters: dict[str, _OfAccounts] = {}
-        self._running: dict[str, Held] = {}
+        self._changes = 0
+        """So often a counter began or went: what was found before is found again while it stands."""
+        self._running: dict[str, tuple[Held, Sequence[_Counter], int]] = {}
+        """By call: its counters and ``_changes`` as it stood when it was admitted."""
+        self._found: dict[Key, tuple[tuple[list[Key], ZoneInfo, int], list[_Counter]]] = {}
+        """By the last of their keys: counters that a call found, and what that hangs on."""
         self._crossed: dict[tuple[str, Key, int], Crossed] = {}
         self._told: set[tuple[str, Key, int]] = set()
 
@@ -73,65 +77,72 @@ class MemoryCounters:
         if counters is None:
             counters = [await self._counter(call.owner_id, demand, call.zone) for demand in demands]
         now = self._clock()
-        for demand, counter in zip(demands, counters, strict=True):
-            if counter.usage.used(now) + demand.amount > demand.limit:
+        uses = [counter.usage.used(now) for counter in counters]
+        for demand, used in zip(demands, uses, strict=True):
+            if used + demand.amount > demand.limit:
                 return _exceeded(demands, counters, now)
-        requests: list[Left] = []
-        tokens: list[Left] = []
-        for demand, counter in zip(demands, counters, strict=True):
-            counter.usage.add(call.at_ms, demand.amount, now)
-            unit = counter.unit
+        at_ms, call_id = call.at_ms, call.call_id
+        shown: dict[str, list[_Stands]] = {REQUESTS: [], TOKENS: []}
+        for demand, counter, used in zip(demands, counters, uses, strict=True):
+            amount, unit = demand.amount, counter.unit
+            counter.usage.add(at_ms, amount)
             if unit == RUNNING:
-                counter.running[call.call_id] = demand.amount
-            elif unit == REQUESTS:
-                requests.append(_left(demand, counter, now))
-            elif unit == TOKENS:
-                tokens.append(_left(demand, counter, now))
-        held = Held(call, tuple(demands), tightest(requests), tightest(tokens))
-        self._running[call.call_id] = held
+                counter.running[call_id] = amount
+            elif unit != MONEY:
+                shown[unit].append((demand.limit, demand.limit - used - amount, counter))
+        held = Held(
+            call,
+            tuple(demands),
+            _tightest(shown[REQUESTS], now),
+            _tightest(shown[TOKENS], now),
+        )
+        self._running[call_id] = (held, counters, self._changes)
         return held
 
     def adopt(self, held: Held) -> None:
         """A call that was admitted elsewhere and is under way: counters that begin count it."""
-        self._running[held.call.call_id] = held
+        self._running[held.call.call_id] = (held, (), -1)
 
     def settle(self, held: Held, used: Tally) -> None:
         call = held.call
-        if self._running.pop(call.call_id, None) is None:
+        _, counters, changes = self._running.pop(call.call_id, (None, (), None))
+        if changes is None:
             return
         now = self._clock()
-        reserved = {demand.key: demand.amount for demand in held.demands}
         amounts = {REQUESTS: used.requests, TOKENS: used.tokens, MONEY: used.nano}
         of_owner = self._counters.get(call.owner_id, {})
-        for account_id in call.path:
-            for key, counter in of_owner.get(account_id, {}).items():
-                if key not in reserved and not call.concerns(key):
-                    continue
-                if counter.unit == RUNNING:
+        there = sum([len(of_owner.get(account_id, ())) for account_id in call.path])
+        if changes == self._changes and there == len(counters):
+            # Those that it was admitted by are still all there are: nearly every call.
+            for demand, counter in zip(held.demands, counters, strict=True):
+                unit = counter.unit
+                if unit == RUNNING:
                     amount = -counter.running.pop(call.call_id, 0)
                 else:
-                    amount = amounts[counter.unit] - reserved.get(key, 0)
+                    amount = amounts[unit] - demand.amount
                 if amount:
-                    counter.usage.add(call.at_ms, amount, now)
-                if not counter.is_ready:
-                    counter.ended.add(call.call_id)
-        self._look_at_thresholds(held, now)
-
-    def _look_at_thresholds(self, held: Held, now: int) -> None:
-        """Note which budgets of a call stand at or above their soft threshold."""
-        owner_id, zone = held.call.owner_id, held.call.zone
+                    counter.usage.add(call.at_ms, amount)
+        else:
+            reserved = {demand.key: demand.amount for demand in held.demands}
+            for account_id in call.path:
+                for key, counter in of_owner.get(account_id, {}).items():
+                    if key in reserved or call.concerns(key):
+                        _settle(call, counter, reserved.get(key, 0), amounts)
         for demand in held.demands:
-            if demand.notify_at is None:
-                continue
-            key = demand.key
-            counter = self._counters.get(owner_id, {}).get(demand.account_id, {}).get(key)
-            if counter is None or counter.usage.used(now) < demand.limit * demand.notify_at:
-                continue
-            start, _ = period_of(WINDOWS[demand.name].kind, now, zone)
-            place = (owner_id, key, start)
-            if place not in self._told:
-                self._told.add(place)
-                self._crossed[place] = Crossed(owner_id, demand, start)
+            if demand.notify_at is not None:
+                self._look_at_threshold(call, demand, demand.notify_at, now)
+
+    def _look_at_threshold(self, call: Counted, demand: Demand, share: float, now: int) -> None:
+        """Note a budget that stands at or above its soft threshold."""
+        key = demand.key
+        counter = self._counters.get(call.owner_id, {}).get(demand.account_id, {}).get(key)
+        if counter is None or counter.usage.used(now) < demand.limit * share:
+            return
+        start, _ = period_of(WINDOWS[demand.name].kind, now, call.zone)
+        place = (call.owner_id, key, start)
+        if place not in self._told:
+            self._told.add(place)
+            self._crossed[place] = Crossed(call.owner_id, demand, start)
 
     def take_crossed(self) -> list[Crossed]:
         taken = list(self._crossed.values())
@@ -155,23 +166,29 @@ class MemoryCounters:
         """Memory goes with the process."""
 
     def forget(self, owner_id: str) -> None:
+        self._changes += 1
         self._counters.pop(owner_id, None)
 
     def _at_hand(self, call: Counted, demands: Sequence[Demand]) -> list[_Counter] | None:
         """The counters of all demands, if each is there and ready."""
+        keys = [demand.key for demand in demands]
+        if not keys:
+            return []
+        known = self._found.get(keys[-1])
+        if known is not None and known[0] == (keys, call.zone, self._changes):
+            return known[1]
         of_owner = self._counters.get(call.owner_id)
         if of_owner is None:
             return None
-        found: list[_Counter] = []
         try:
-            for demand in demands:
-                key = demand.key
-                counter = of_owner[key[0]][key]
-                if not counter.is_ready or counter.zone is not call.zone:
-                    return None
-                found.append(counter)
+            found = [of_owner[key[0]][key] for key in keys]
         except KeyError:
             return None
+        if not all(counter.is_ready and counter.zone == call.zone for counter in found):
+            return None
+        if len(self._found) >= MOST_FOUND:
+            self._found.clear()
+        self._found[keys[-1]] = ((keys, call.zone, self._changes), found)
         return found
 
     async def _counter(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter:
@@ -184,6 +201,7 @@ class MemoryCounters:
                 await found.filled.wait()
                 return await self._counter(owner_id, demand, zone)
             return found
+        self._changes += 1
         made = of_account[key] = _Counter(WINDOWS[demand.name], zone)
         is_whole = False
         try:
@@ -192,6 +210,7 @@ class MemoryCounters:
         finally:
             # Whoever waits looks again; what could not be read is begun anew.
             if not is_whole and of_account.get(key) is made:
+                self._changes += 1
                 del of_account[key]
             made.is_ready = True
             made.filled.set()
@@ -200,15 +219,16 @@ class MemoryCounters:
     async def _fill(self, owner_id: str, key: Key, counter: _Counter) -> None:
         window = counter.usage.window
         now = self._clock()
+        counter.usage.used(now)
         # Calls under way keep what they reserved here, if they did; each counts as running.
-        for held in self._running.values():
+        for held, _, _ in self._running.values():
             if window.unit == RUNNING and held.call.concerns(key):
                 places = next((one.amount for one in held.demands if one.key == key), 1)
-                counter.usage.add(held.call.at_ms, places, now)
+                counter.usage.add(held.call.at_ms, places)
                 counter.running[held.call.call_id] = places
             for demand in held.demands:
                 if demand.key == key and window.unit != RUNNING:
-                    counter.usage.add(held.call.at_ms, demand.amount, now)
+                    counter.usage.add(held.call.at_ms, demand.amount)
         if window.unit == RUNNING:
             return
         while True:
@@ -217,9 +237,9 @@ class MemoryCounters:
             # A call that ended while the records were read may be in them already.
             if known == frozenset(counter.ended):
                 break
-        now = self._clock()
+        counter.usage.used(self._clock())
         for at_ms, amount in past.amounts:
-            counter.usage.add(at_ms, amount, now)
+            counter.usage.add(at_ms, amount)
 
 
 def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int) -> Exceeded:
@@ -230,11 +250,35 @@ def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int)
         if counter.usage.used(now) + demand.amount <= demand.limit:
             continue
         refused.append(demand)
-        at = counter.usage.frees_at(demand.amount, demand.limit, now)
+        at = counter.usage.frees_at(demand.amount, demand.limit)
         wakes = None if at is None or wakes is None else max(wakes, at)
     return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
 
 
-def _left(demand: Demand, counter: _Counter, now: int) -> Left:
-    remaining = max(0, demand.limit - counter.usage.used(now))
-    return Left(demand.limit, remaining, seconds_until(counter.usage.whole_at(now), now))
+_Stands = tuple[int, int, _Counter]
+"""A limit, how much of it is left, and its counter."""
+
+
+def _tightest(limits: Sequence[_Stands], now: int) -> Left | None:
+    """The limit with the smallest share left, the first of equals, as replies tell it."""
+    if not limits:
+        return None
+    most, left, counter = limits[0] if len(limits) == 1 else min(limits, key=_share_left)
+    return Left(most, left, seconds_until(counter.usage.whole_at(), now))
+
+
+def _share_left(stands: _Stands) -> float:
+    most, left, _ = stands
+    return left / most if most else 0
+
+
+def _settle(call: Counted, counter: _Counter, reserved: int, amounts: Mapping[str, int]) -> None:
+    """Put what a call used in the place of what it had reserved."""
+    if counter.unit == RUNNING:
+        amount = -counter.running.pop(call.call_id, 0)
+    else:
+        amount = amounts[counter.unit] - reserved
+    if amount:
+        counter.usage.add(call.at_ms, amount)
+    if not counter.is_ready:
+        counter.ended.add(call.call_id)

@@ -62,34 +62,37 @@ def _ms(local: datetime) -> int:
 
 
 class Usage:
-    """What is used of one window. ``at_ms`` is when a call began, which names its bucket."""
+    """What is used of one window. ``used`` says what counts at an instant; everything else is as of
+    the instant that was last asked for. ``at_ms`` is when a call began, which names its bucket."""
 
-    __slots__ = ("_total", "window")
+    __slots__ = ("_now", "_total", "window")
 
     def __init__(self, window: Window) -> None:
         self.window = window
+        self._now = 0
         self._total = 0
 
     def used(self, now_ms: int) -> int:
         """What counts now."""
+        self._now = now_ms
         return self._total
 
-    def add(self, at_ms: int, amount: int, now_ms: int) -> None:
+    def add(self, at_ms: int, amount: int) -> None:
         """Count more, or less, of a call that began at ``at_ms``; what has left is left alone."""
         self._total += amount
 
-    def frees_at(self, amount: int, limit: int, now_ms: int) -> int | None:
+    def frees_at(self, amount: int, limit: int) -> int | None:
         """The first instant at which ``amount`` more would fit under the limit, None if never."""
-        over = self.used(now_ms) + amount - limit
+        over = self._total + amount - limit
         if over <= 0:
-            return now_ms
-        return None if amount > limit else self._leaves_at(over, now_ms)
+            return self._now
+        return None if amount > limit else self._leaves_at(over)
 
-    def whole_at(self, now_ms: int) -> int:
+    def whole_at(self) -> int:
         """The instant at which nothing that counts now counts any more."""
-        return now_ms
+        return self._now
 
-    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+    def _leaves_at(self, over: int) -> int | None:
         """The instant at which so much of what is used has left."""
         return None
 
@@ -99,34 +102,33 @@ class _Running(Usage):
 
     __slots__ = ()
 
-    def _leaves_at(self, over: int, now_ms: int) -> int | None:
-        return now_ms + 1000
+    def _leaves_at(self, over: int) -> int | None:
+        return self._now + 1000
 
 
 class _Sliding(Usage):
     """The last 60 buckets, with their running sum."""
 
-    __slots__ = ("_amounts", "_bucket_ms", "_forgotten_to", "_newest")
+    __slots__ = ("_amounts", "_bucket_ms", "_newest", "_oldest")
 
     def __init__(self, window: Window) -> None:
         super().__init__(window)
         self._bucket_ms = window.bucket_ms
         self._amounts: dict[int, int] = {}
-        self._newest = 0
-        self._forgotten_to = 0
+        self._newest = self._oldest = 0
 
     def used(self, now_ms: int) -> int:
+        self._now = now_ms
         oldest = now_ms // self._bucket_ms - BUCKETS
-        if oldest != self._forgotten_to:  # A clock that goes back is followed, too.
-            self._forgotten_to = oldest
+        if oldest != self._oldest:  # A clock that goes back is followed, too.
+            self._oldest = oldest
             for bucket in [known for known in self._amounts if known < oldest]:
                 self._total -= self._amounts.pop(bucket)
         return self._total
 
-    def add(self, at_ms: int, amount: int, now_ms: int) -> None:
-        self.used(now_ms)
+    def add(self, at_ms: int, amount: int) -> None:
         bucket = at_ms // self._bucket_ms
-        if not amount or bucket < self._forgotten_to:
+        if not amount or bucket < self._oldest:
             return
         self._total += amount
         left = self._amounts.get(bucket, 0) + amount
@@ -139,11 +141,10 @@ class _Sliding(Usage):
             if bucket == self._newest:
                 self._newest = max(self._amounts, default=0)
 
-    def whole_at(self, now_ms: int) -> int:
-        self.used(now_ms)
-        return self._end_of(self._newest) if self._amounts else now_ms
+    def whole_at(self) -> int:
+        return self._end_of(self._newest) if self._amounts else self._now
 
-    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+    def _leaves_at(self, over: int) -> int | None:
         for bucket in sorted(self._amounts):
             over -= self._amounts[bucket]
             if over <= 0:
@@ -172,16 +173,14 @@ class _Calendar(Usage):
             self._start, self._end = start, end or 0
         return self._total
 
-    def add(self, at_ms: int, amount: int, now_ms: int) -> None:
-        self.used(now_ms)
+    def add(self, at_ms: int, amount: int) -> None:
         if self._start <= at_ms < self._end:
             self._total += amount
 
-    def whole_at(self, now_ms: int) -> int:
-        self.used(now_ms)
+    def whole_at(self) -> int:
         return self._end
 
-    def _leaves_at(self, over: int, now_ms: int) -> int | None:
+    def _leaves_at(self, over: int) -> int | None:
         return self._end
 
 

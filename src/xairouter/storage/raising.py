@@ -1,5 +1,6 @@
 """Raising the roll-ups by freshly inserted records, in the transaction that inserts them."""
 
+import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.records import INTERRUPTED, REFUSED, UPSTREAM_ERROR
+from xairouter.domain.records import INTERRUPTED, REFUSED, REPORTED, UPSTREAM_ERROR
 from xairouter.storage.database import in_steps, insert_into
 from xairouter.storage.rollups import (
     ALL,
@@ -27,17 +28,26 @@ from xairouter.storage.rollups import (
 from xairouter.storage.tables import usage_hours, usage_sums
 
 _COUNTED = ("calls", "errors", "refused", "unpriced")
+_numbers = itemgetter(*(name for name in SUMS if name not in _COUNTED))
+_ADDED = (*_COUNTED, *(name for name in SUMS if name not in _COUNTED))
+"""What ``_added`` gives, in its order."""
 
 
 async def raise_sums(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add freshly inserted records to both tables, in the transaction that inserted them."""
-    hours: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(SUMS, 0))
+    sums: dict[tuple[Any, ...], list[int]] = {}
     last: dict[tuple[Any, ...], int] = defaultdict(int)
     async for some in in_steps(rows, 256):
         for row in some:
-            place, at = _place(row), row["started_at_ms"]
-            add(hours[place], _added(row))
-            last[place] = max(last[place], at)
+            place, added = _place(row), _added(row)
+            known = sums.get(place)
+            sums[place] = added if known is None else list(map(operator.add, known, added))
+            if row["started_at_ms"] > last[place]:
+                last[place] = row["started_at_ms"]
+    hours = {
+        place: dict(zip(_ADDED, (min(one, MOST) for one in known), strict=True))
+        for place, known in sums.items()
+    }
     names = ("owner_id", "hour_ms", *COLUMNS.values())
     await _raise(
         connection,
@@ -93,16 +103,16 @@ def _by_dimension(
     return found
 
 
-def _added(row: Mapping[str, Any]) -> dict[str, int]:
-    """What one record adds to each sum."""
+def _added(row: Mapping[str, Any]) -> list[int]:
+    """What one record adds to each sum, in the order of ``_ADDED``."""
     outcome = row["outcome"]
-    return {
-        "calls": 1,
-        "errors": int(outcome in (UPSTREAM_ERROR, INTERRUPTED)),
-        "refused": int(outcome == REFUSED),
-        "unpriced": int(row["cost_nano"] is None and row["usage_source"] == "reported"),
-        **{name: row[name] or 0 for name in SUMS if name not in _COUNTED},
-    }
+    return [
+        1,
+        int(outcome in (UPSTREAM_ERROR, INTERRUPTED)),
+        int(outcome == REFUSED),
+        int(row["cost_nano"] is None and row["usage_source"] == REPORTED),
+        *[number or 0 for number in _numbers(row)],
+    ]
 
 
 async def _raise(

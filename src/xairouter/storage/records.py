@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from xairouter.storage import chain
 from xairouter.storage.database import in_steps, insert_into, insert_rows
 from xairouter.storage.raising import raise_sums
 from xairouter.storage.rollups import GROUPS, MOST, Filters, conditions
-from xairouter.storage.tables import Words, provider_objects, usage_records
+from xairouter.storage.tables import provider_objects, usage_records
 
 MANY_ACCOUNTS = 200
 TIMED = 5000
@@ -35,26 +36,42 @@ class ObjectRow:
 
 
 _LENGTHS: Mapping[str, int] = {
-    column.name: getattr(column.type, "length", None)
-    or {"path": _LONGEST_PATH}.get(column.name, _LONGEST_NAME)
-    for column in usage_records.c
-    if isinstance(column.type, sa.String | Words)
-    and column.name not in ("usage_detail", "price_used")
+    name: getattr(usage_records.c[name].type, "length", None) or most
+    for name, most in {
+        "path": _LONGEST_PATH,
+        "client_ip": _LONGEST_NAME,
+        "provider": _LONGEST_NAME,
+        "label": _LONGEST_NAME,
+        "session": _LONGEST_NAME,
+        "model_asked": _LONGEST_NAME,
+        "model_used": _LONGEST_NAME,
+        "price_version": _LONGEST_NAME,
+        "provider_request_id": _LONGEST_NAME,
+        "provider_object_id": _LONGEST_NAME,
+        "service_tier": _LONGEST_NAME,
+    }.items()
 }
-"""How much of each word is stored: a client or a provider chose some of them, and one that a
-database cannot take would hold up the drain for ever."""
+"""How much is stored of each word that a client, a provider or a price list chose: one that a
+database cannot take would hold up the drain for ever. The others are the router's own
+(tests/contract/test_storage.py holds them to their columns)."""
+_SHORTEST = min(_LENGTHS.values())
+_words = itemgetter(*_LENGTHS)
+_CODE_LENGTH = 32
 
 
 def row_of(record: UsageRecord) -> dict[str, Any]:
     """A record as its table's columns; words and numbers that do not fit there are cut."""
     row = msgspec.structs.asdict(record)
-    for name, length in _LENGTHS.items():
-        word = row[name]
-        if word is not None and (len(word) > length or "\0" in word):
-            row[name] = word[:length].replace("\0", "\ufffd")
+    words = list(filter(None, _words(row)))
+    if max(map(len, words)) > _SHORTEST or "\0" in "".join(words):
+        for name, length in _LENGTHS.items():
+            if row[name] is not None:
+                row[name] = row[name][:length].replace("\0", "\ufffd")
+    if record.error_code is not None:
+        row["error_code"] = record.error_code[:_CODE_LENGTH]
     for name in ("cost_nano", "provider_cost_nano", "reserved_nano"):
-        if row[name] is not None:
-            row[name] = min(row[name], MOST)
+        if row[name] is not None and row[name] > MOST:
+            row[name] = MOST
     for name in ("usage_detail", "price_used"):
         if row[name] is not None:
             row[name] = msgspec.json.encode(row[name]).decode()
