@@ -29,7 +29,7 @@ PLAIN = {
 
 def _plain_models():
     for provider in providers:
-        for model in provider.models:
+        for model in provider.models if provider.id in price_list()._entries else ():
             prices = vars(model.get_prices(NOW))
             named = {name for name, value in prices.items() if value is not None}
             if {"input_mtok", "output_mtok"} <= named <= PLAIN:
@@ -43,7 +43,7 @@ tokens = st.integers(0, 2_000_000)
 @given(st.sampled_from(MODELS), tokens, tokens, tokens, tokens)
 def test_costs_agree_with_the_list_s_own_calculator(chosen, plain, read, written, output):
     provider, model = chosen
-    entry = next(e for e in price_list()._entries[provider.id] if e.matches is model.match)
+    entry = next(e for e in price_list()._entries[provider.id] if e.matches == model.match)
     usage = Usage(
         input_tokens=plain + read + written,
         cached_input_tokens=read,
