@@ -13,6 +13,8 @@ Kinds of a counter are ``s`` sliding, ``p`` a calendar period, ``e`` ever, ``n``
 its own.
 """
 
+from collections.abc import Mapping
+
 _HEAD = """
 local tag = KEYS[1]
 local function clock(given)
@@ -241,3 +243,11 @@ end
 return 1
 """
 )
+
+BY_NAME: Mapping[str, str] = {
+    "RESERVE": RESERVE,
+    "SETTLE": SETTLE,
+    "BEGIN": BEGIN,
+    "FILL": FILL,
+    "RENEW": RENEW,
+}

@@ -1,4 +1,4 @@
-"""Counters in Valkey or Redis, shared by all instances: one script, one round trip a reservation.
+"""Counters in Valkey or Redis, shared by all instances: one script a reservation.
 
 A reservation is leased: renewed every five seconds while its call runs, given back fifteen seconds
 after its instance died. Settling never waits: it is queued, sent in the background, and repeated
@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from xairouter.clock import now_ms
+from xairouter.clock import now_ms, pause
 from xairouter.counters import scripts
 from xairouter.counters.interface import (
     Counted,
@@ -25,6 +26,7 @@ from xairouter.counters.interface import (
     first_of,
     tightest,
 )
+from xairouter.counters.line import Line
 from xairouter.errors import StorageError
 from xairouter.policy.limits import Demand, Key
 from xairouter.policy.windows import (
@@ -45,10 +47,9 @@ from xairouter.storage.valkey import answered, valkey_client
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 KEEP_MS = 2 * 86_400_000
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.005
+AGAIN_SECONDS = 0.5
 TRIES = 200
-MOST_SENT = 100
-"""Settlements of one round trip."""
 WAIT_SECONDS = 0.05
 _KINDS = {SLIDING: "s", "day": "p", "month": "p", EVER: "e", NOW: "n"}
 _RESERVES, _LOOKS, _ADOPTS = 0, 1, 2
@@ -83,21 +84,17 @@ class ValkeyCounters:
         self._history = history
         self._clock = clock
         self._lease_ms = lease_ms
-        self._scripts = {
-            name: self._client.register_script(getattr(scripts, name))
-            for name in ("RESERVE", "SETTLE", "BEGIN", "FILL", "RENEW")
-        }
+        self._line = Line(self._client, scripts.BY_NAME)
         # By owner and account: settling a call looks at its own path alone.
         self._known: dict[str, dict[str, dict[str, Key]]] = {}
         self._periods: dict[tuple[str, str], tuple[int, int]] = {}
         self._running: dict[str, Held] = {}
         self._queue: list[_Settled] = []
-        self._wakes = asyncio.Event()
-        self._sends = asyncio.Lock()
+        self._due: asyncio.TimerHandle | None = None
         self._crossed: dict[tuple[str, str, int], Crossed] = {}
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
-        await self._send_settled()
+        self._settle_queued()
         answer = await self._ask(call, demands, _RESERVES)
         now = int(answer[1])
         if answer[0] == b"no":
@@ -134,12 +131,10 @@ class ValkeyCounters:
         if self._running.pop(call.call_id, None) is None:
             return
         further = tuple(self._further(held))
-        self._queue.append(_Settled(call.owner_id, call.call_id, used, further))
-        self._wakes.set()
+        self._enqueue(_Settled(call.owner_id, call.call_id, used, further))
 
     def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
-        self._queue.append(_Settled(owner_id, call_id, used))
-        self._wakes.set()
+        self._enqueue(_Settled(owner_id, call_id, used))
 
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
         if not demands:
@@ -162,22 +157,17 @@ class ValkeyCounters:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send settlements as they come and renew leases every five seconds."""
+        """Renew leases every five seconds, and send again what was not taken."""
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + RENEW_SECONDS
         while not stop.is_set():
-            # A settlement wakes it at once; the order to stop within half a second.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wakes.wait(), SETTLE_SECONDS)
-            self._wakes.clear()
-            try:
+            await pause(stop, AGAIN_SECONDS)
+            # While it is away, what waits stays in the queue; ``SharedCounters`` tells of it.
+            with contextlib.suppress(StorageError):
                 await self._send_settled()
                 if loop.time() >= renew_at:
                     renew_at = loop.time() + RENEW_SECONDS
                     await self._renew()
-            except StorageError:
-                # What waits stays in the queue; ``SharedCounters`` tells of it.
-                await asyncio.sleep(SETTLE_SECONDS)
 
     async def is_there(self) -> bool:
         """Whether the server answers."""
@@ -194,6 +184,7 @@ class ValkeyCounters:
     async def close(self) -> None:
         with contextlib.suppress(StorageError):
             await self._send_settled()
+        await self._line.finish()
         await self._client.aclose()
 
     async def _ask(self, call: Counted, demands: Sequence[Demand], purpose: int) -> Any:
@@ -260,23 +251,34 @@ class ValkeyCounters:
                 return
             ended = frozenset(one.decode() for one in answer)
 
+    def _enqueue(self, one: _Settled) -> None:
+        """Settle in a moment: mostly another call is on its way to the server by then."""
+        self._queue.append(one)
+        if self._due is None:
+            loop = asyncio.get_running_loop()
+            self._due = loop.call_later(SETTLE_SECONDS, self._settle_queued)
+
+    def _settle_queued(self) -> "list[asyncio.Future[Any]]":
+        """What has ended takes its place in line, so that whatever is asked next finds it settled.
+        What is not taken is queued again: the server counts a call once."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        sent = []
+        for one in self._queue:
+            answer = self._line.run("SETTLE", _tag(one.owner_id), one.arguments)
+            answer.add_done_callback(partial(self._settled, one))
+            sent.append(answer)
+        self._queue = []
+        return sent
+
+    def _settled(self, one: _Settled, answer: "asyncio.Future[Any]") -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            self._queue.append(one)
+
     async def _send_settled(self) -> None:
-        """Send what has ended, in order; what is not taken stays for the next time."""
-        if not self._queue:
-            return
-        # One at a time: what two send at once would be sent twice.
-        async with self._sends:
-            while some := self._queue[:MOST_SENT]:
-                # The first one has the server know the script; the others share a round trip.
-                await self._run("SETTLE", some[0].owner_id, some[0].arguments)
-                if len(some) > 1:
-                    sent = self._client.pipeline(transaction=False)
-                    for one in some[1:]:
-                        sent.evalsha(
-                            self._scripts["SETTLE"].sha, 1, _tag(one.owner_id), *one.arguments
-                        )
-                    await answered(sent.execute(), _AWAY)
-                del self._queue[: len(some)]
+        for answer in self._settle_queued():
+            await answer
 
     async def _renew(self) -> None:
         by_owner: dict[str, list[str]] = {}
@@ -326,7 +328,7 @@ class ValkeyCounters:
                 self._crossed[place] = Crossed(held.call.owner_id, demand, start)
 
     async def _run(self, name: str, owner_id: str, arguments: Sequence[Any]) -> Any:
-        return await answered(self._scripts[name](keys=[_tag(owner_id)], args=arguments), _AWAY)
+        return await self._line.run(name, _tag(owner_id), arguments)
 
 
 def _tag(owner_id: str) -> str:
