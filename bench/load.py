@@ -21,7 +21,8 @@ import uvloop
 
 @dataclass
 class Task:
-    """What to do. ``kind`` – closed or open loop, or idle connections. ``shape`` – whose API.
+    """What to do. ``kind`` – closed or open loop, or idle connections. ``shape`` – whose API, below a
+    ``prefix``.
     ``keys`` – a file of keys of which each call takes another one, in place of ``key``."""
 
     kind: str
@@ -30,6 +31,7 @@ class Task:
     model: str
     key: str
     shape: str = "openai"
+    prefix: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     keys: str | None = None
     calls: int = 1000
@@ -120,7 +122,7 @@ def body_of(task: Task) -> bytes:
 def request_of(task: Task, key: str) -> bytes:
     """The whole request."""
     verb = "streamGenerateContent?alt=sse" if task.stream else "generateContent"
-    path = PATHS[task.shape].format(model=task.model, verb=verb)
+    path = task.prefix + PATHS[task.shape].format(model=task.model, verb=verb)
     body = body_of(task)
     more = "".join(f"{name}: {value}\r\n" for name, value in task.headers.items())
     head = (

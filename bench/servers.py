@@ -29,13 +29,15 @@ SERVER_CORE, OTHER_CORES = CORES[:1], CORES[1:] or CORES
 
 @dataclass
 class Server:
-    """Something that takes calls: where, with which key, and its first process."""
+    """Something that takes calls: where, with which key, and its first process. ``shapes`` – what is
+    different where a call has another shape than OpenAI's: ``prefix`` of the path, ``headers``."""
 
     name: str
     port: int
     key: str
     pid: int
     headers: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def _processes(self) -> list[int]:
         found, queue = [], [self.pid]
@@ -210,11 +212,13 @@ def start_router(
 
 def load(server: Server, **task: Any) -> dict[str, Any]:
     """Run the client against a server; what it found."""
+    own = server.shapes.get(task.get("shape", ""), {})
     asked = {
         "host": "127.0.0.1",
         "port": server.port,
         "key": server.key,
-        "headers": server.headers,
+        "prefix": own.get("prefix", ""),
+        "headers": {**server.headers, **own.get("headers", {})},
         **task,
     }
     done = subprocess.run(
@@ -274,17 +278,17 @@ def start_peer(stack: ExitStack, name: str, command: list[str], port: int, **env
     return Server(name, port, PEER_KEY, started.pid)
 
 
-def start_litellm(stack: ExitStack, upstream: int) -> Server | None:
-    """LiteLLM's proxy without a database, from the virtual environment that ``BENCH_LITELLM`` names."""
+def start_litellm(
+    stack: ExitStack, upstream: int, *, scheme: str = "http", **environment: str
+) -> Server | None:
+    """LiteLLM's proxy without a database, from the virtual environment that ``BENCH_LITELLM`` names.
+    The shapes of Anthropic and Gemini go through its pass-through, as they do through the router."""
     home = os.environ.get("BENCH_LITELLM")
     if not home:
         return None
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-litellm-")))
-    served = {
-        "model": "openai/*",
-        "api_base": f"http://127.0.0.1:{upstream}/v1",
-        "api_key": "sk-bench",
-    }
+    base = f"{scheme}://127.0.0.1:{upstream}"
+    served = {"model": "openai/*", "api_base": f"{base}/v1", "api_key": "sk-bench"}
     config = {"model_list": [{"model_name": "*", "litellm_params": served}]}
     (folder / "config.yaml").write_text(json.dumps(config))
     port = free_port()
@@ -292,26 +296,41 @@ def start_litellm(stack: ExitStack, upstream: int) -> Server | None:
         *(f"{home}/bin/litellm", "--config", str(folder / "config.yaml")),
         *("--port", str(port), "--host", "127.0.0.1", "--num_workers", "1", "--telemetry", "False"),
     ]
-    return start_peer(
+    server = start_peer(
         stack,
         "litellm",
         command,
         port,
         LITELLM_LOCAL_MODEL_COST_MAP="True",
         LITELLM_MASTER_KEY=PEER_KEY,
+        ANTHROPIC_API_BASE=base,
+        ANTHROPIC_API_KEY="sk-bench",
+        GEMINI_API_BASE=base,
+        GEMINI_API_KEY="sk-bench",
+        **environment,
     )
+    server.shapes = {
+        "anthropic": {"prefix": "/anthropic"},
+        "gemini": {"prefix": "/gemini", "headers": {"x-goog-api-key": PEER_KEY}},
+    }
+    return server
 
 
-def start_portkey(stack: ExitStack, upstream: int) -> Server | None:
+def start_portkey(
+    stack: ExitStack, upstream: int, *, scheme: str = "http", **environment: str
+) -> Server | None:
     """Portkey's gateway, from the folder of node modules that ``BENCH_PORTKEY`` names."""
     home = os.environ.get("BENCH_PORTKEY")
     if not home:
         return None
     port = free_port()
     script = f"{home}/@portkey-ai/gateway/build/start-server.js"
-    server = start_peer(stack, "portkey", ["node", script, f"--port={port}", "--headless"], port)
-    server.headers = {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": f"http://127.0.0.1:{upstream}/v1",
-    }
+    # Node has its own word for what ``SSL_CERT_FILE`` is elsewhere.
+    if "SSL_CERT_FILE" in environment:
+        environment["NODE_EXTRA_CA_CERTS"] = environment["SSL_CERT_FILE"]
+    command = ["node", script, f"--port={port}", "--headless"]
+    server = start_peer(stack, "portkey", command, port, **environment)
+    base = f"{scheme}://127.0.0.1:{upstream}"
+    server.headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{base}/v1"}
+    server.shapes = {"anthropic": {"headers": {"x-portkey-provider": "anthropic"}}}
     return server
