@@ -18,20 +18,17 @@ class EventCutter:
 
     ``feed`` returns the events that became whole; what is left waits in ``tail``, at most
     ``limit`` bytes. An event larger than that is given up: ``overflowed`` turns true until its end
-    has passed, and its bytes are dropped from the tail.
+    has passed, and its bytes are dropped from the tail. ``is_at_rest``: nothing waits for its end,
+    the next bytes begin an event.
     """
 
-    __slots__ = ("_tail", "limit", "overflowed")
+    __slots__ = ("_tail", "is_at_rest", "limit", "overflowed")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.overflowed = False
+        self.is_at_rest = True
         self._tail = bytearray()
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing waits for its end: the next bytes begin an event."""
-        return not self._tail and not self.overflowed
 
     @property
     def tail(self) -> bytes:
@@ -42,6 +39,7 @@ class EventCutter:
         """Hand out the unfinished event's bytes and forget them."""
         tail = bytes(self._tail)
         self._tail.clear()
+        self.is_at_rest = not self.overflowed
         return tail
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -66,6 +64,7 @@ class EventCutter:
         if len(self._tail) > self.limit:
             self.overflowed = True
             del self._tail[:-3]
+        self.is_at_rest = not self._tail and not self.overflowed
         return events
 
 

@@ -51,10 +51,12 @@ class Link:
     __slots__ = (
         "_chunked",
         "_cycle",
+        "_has_body",
         "_head",
         "_left",
         "_listener",
         "_protocol",
+        "flow",
         "is_gone",
         "is_whole",
     )
@@ -63,6 +65,9 @@ class Link:
         self._protocol = protocol
         # The request's cycle in uvicorn, whose state is kept as uvicorn would.
         self._cycle: RequestResponseCycle = protocol.cycle
+        self._has_body = self._cycle.scope["method"] != "HEAD"
+        # ``write_paused`` while the client reads so slowly that more should wait.
+        self.flow = self._cycle.flow
         self._listener: Callable[[], None] | None = None
         self._chunked = False
         self._head = b""
@@ -95,7 +100,7 @@ class Link:
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
         self._left = length
-        if cycle.scope["method"] == "HEAD" or status in (204, 304):
+        if not self._has_body or status in (204, 304):
             self._left = None
         elif length is None and cycle.scope["http_version"] == "1.1":
             self._chunked = True
@@ -118,7 +123,7 @@ class Link:
     def write(self, data: bytes) -> None:
         """Write a piece of the body."""
         cycle = self._cycle
-        if cycle.disconnected or not data or cycle.scope["method"] == "HEAD":
+        if cycle.disconnected or not data or not self._has_body:
             self.flush()
             return
         if self._chunked:
@@ -150,11 +155,11 @@ class Link:
     @property
     def is_full(self) -> bool:
         """Whether the client reads so slowly that more should wait for ``drained``."""
-        return self._cycle.flow.write_paused and not self._cycle.disconnected
+        return self.flow.write_paused and not self._cycle.disconnected
 
     async def drained(self) -> None:
         """Wait until the client has read on."""
-        await self._cycle.flow.drain()
+        await self.flow.drain()
 
     def when_gone(self, listener: Callable[[], None] | None) -> None:
         """Call ``listener`` once when the client leaves (at once if it has), None to stop."""

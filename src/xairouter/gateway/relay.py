@@ -38,15 +38,17 @@ async def relay(
     if stripper is not None:
         headers = [(name, value) for name, value in headers if name != b"content-length"]
     talk.start(reply.status, [*headers, (b"x-xairouter-origin", b"provider")])
-    link = talk.link
+    link, feed = talk.link, meter.feeder()
+    flow = link.flow
 
     def pass_at_once(chunk: bytes) -> bool:
         at = now()
-        if link.is_full or watcher.may_wait(at):
+        if at >= watcher.due or flow.write_paused:
             return False
         call.touched_at = at
-        meter.feed(chunk)
-        watcher.see(at)
+        feed(chunk)
+        if watcher.is_first:
+            watcher.see(at)
         link.write(chunk if stripper is None else stripper.feed(chunk))
         return True
 
@@ -54,7 +56,7 @@ async def relay(
         link.flush()
     while chunk := await reply.read():
         call.touched_at = at = now()
-        meter.feed(chunk)
+        feed(chunk)
         due = watcher.see(at)
         if due is not None:
             await due

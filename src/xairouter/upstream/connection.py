@@ -23,17 +23,18 @@ _BODILESS = (204, 304)
 
 
 class HttpReply:
-    """A reply under way; see ``interface.Reply``."""
+    """A reply under way; see ``interface.Reply``. Its connection adds to ``chunks``, ``size`` bytes
+    together, and says ``wake`` or ``end``."""
 
     __slots__ = (
-        "_chunks",
         "_connection",
         "_failure",
         "_has_ended",
-        "_size",
         "_take",
         "_waiter",
+        "chunks",
         "headers",
+        "size",
         "status",
     )
 
@@ -41,8 +42,8 @@ class HttpReply:
         self.status = status
         self.headers = headers
         self._connection: Connection | None = connection
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self.chunks: list[bytes] = []
+        self.size = 0
         self._has_ended = False
         self._failure: str | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -53,7 +54,7 @@ class HttpReply:
 
     async def read(self) -> bytes:
         while True:
-            if self._chunks:
+            if self.chunks:
                 return self._take_all()
             if self._failure is not None:
                 raise UpstreamError(UNREACHABLE, self._failure, sent=True)
@@ -69,13 +70,13 @@ class HttpReply:
         if self._connection is None:
             return True
         self._take = take
-        return bool(self._chunks)
+        return bool(self.chunks)
 
     def _take_all(self) -> bytes:
-        chunks = self._chunks
+        chunks = self.chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
-        self._size = 0
+        self.size = 0
         if self._connection is not None:
             self._connection.resume()
         return data
@@ -85,12 +86,6 @@ class HttpReply:
         self._take = None
         if connection is not None:
             connection.abandon()
-
-    def take(self, data: bytes) -> bool:
-        """More of the body; False if the reader should catch up first."""
-        self._chunks.append(data)
-        self._size += len(data)
-        return self._size < BUFFER_BYTES
 
     def end(self, failure: str | None = None) -> None:
         """No more will come: the reply is whole, or broke off."""
@@ -105,24 +100,29 @@ class HttpReply:
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        taken = self._chunks and self._take is not None and self._is_taken(self._take)
-        if not taken or self._has_ended or self._failure:
+        take, chunks = self._take, self.chunks
+        if take is not None and chunks:
+            data = chunks.pop() if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            if take(data):
+                self.size = 0
+                connection = self._connection
+                if connection is not None:
+                    if connection.is_paused:
+                        connection.resume()
+                    return
+            else:
+                chunks.append(data)
+        if chunks or self._has_ended or self._failure:
             waiter.set_result(None)
-
-    def _is_taken(self, take: Callable[[bytes], bool]) -> bool:
-        data = self._take_all()
-        if take(data):
-            return True
-        self._chunks.append(data)
-        self._size = len(data)
-        return False
 
 
 class Connection(asyncio.Protocol):
     """The protocol of one connection. ``on_free`` is called when it may serve again; whoever takes
     it from its pool calls ``exchange``. It is in ``everyone`` while it is open.
 
-    ``_spoiled`` – it serves no further exchange. ``_is_deaf`` – what still comes is not read.
+    ``is_paused`` – its reader is to catch up first. ``_spoiled`` – it serves no further exchange.
+    ``_is_deaf`` – what still comes is not read.
     """
 
     __slots__ = (
@@ -132,7 +132,6 @@ class Connection(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_is_deaf",
-        "_is_paused",
         "_is_whole",
         "_needs_end",
         "_on_free",
@@ -142,6 +141,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_writing",
         "free_since",
+        "is_paused",
     )
 
     def __init__(
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
         self._reply: HttpReply | None = None
         self._headers: list[tuple[str, str]] = []
         self._head_bytes = 0
-        self._is_paused = False
+        self.is_paused = False
         self._is_whole = False
         self._needs_end = False
         self._writing = False
@@ -223,8 +223,8 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """The reader has caught up."""
-        if self._is_paused:
-            self._is_paused = False
+        if self.is_paused:
+            self.is_paused = False
             if self.is_open:
                 assert self._transport is not None
                 self._transport.resume_reading()
@@ -328,8 +328,11 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         if reply is None or self._is_whole:
             return
-        if not reply.take(body) and not self._is_paused and self.is_open:
-            self._is_paused = True
+        reply.chunks.append(body)
+        reply.size += len(body)
+        if reply.size >= BUFFER_BYTES and not self.is_paused and self.is_open:
+            # The reader is to catch up first.
+            self.is_paused = True
             assert self._transport is not None
             self._transport.pause_reading()
 
