@@ -377,7 +377,7 @@ def stores(bench: Bench) -> list[Row]:
 
 def growth(bench: Bench) -> list[Row]:
     """The same call in a small and in a large installation, and each call with another XAI key."""
-    accounts, provider_keys = (50, 20) if bench.quick else (2000, 1000)
+    few, accounts, provider_keys = (2, 50, 20) if bench.quick else (10, 10_000, 1000)
     with ExitStack() as stack:
         upstream = start_upstream(stack)
         small, _ = start_router(stack, upstream)
@@ -393,7 +393,8 @@ def growth(bench: Bench) -> list[Row]:
                 secret=f"sk-bench-{number:020}",
             )
         made = [api.account(f"a{n}", rules=RULES["limits"])[1] for n in range(accounts)]
-        _, small_key = Api(small.port, small.key).account("a", rules=RULES["limits"])
+        api = Api(small.port, small.key)
+        small_keys = [api.account(f"a{n}", rules=RULES["limits"])[1] for n in range(few)]
         cold = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "keys"
         cold.write_text("\n".join(made))
         load(
@@ -404,7 +405,7 @@ def growth(bench: Bench) -> list[Row]:
             calls=accounts,
         )
         variants = [
-            Server("small", small.port, small_key, small.pid),
+            Server("small", small.port, small_keys[0], small.pid),
             Server("large", large.port, made[0], large.pid),
         ]
         found = interleaved(
@@ -421,7 +422,7 @@ def growth(bench: Bench) -> list[Row]:
     return [
         Row(
             "growth",
-            "CPU per JSON call: 1 account, 1 provider key",
+            f"CPU per JSON call: {few} accounts with limits, 1 provider key",
             "µs",
             {"router": found["small"]},
         ),

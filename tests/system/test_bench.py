@@ -56,3 +56,20 @@ def test_the_console_s_pages_can_be_measured():
     rows = [line for line in done.stdout.splitlines() if " ms  first" in line]
     assert len(rows) > 25
     assert "slowest:" in done.stdout
+
+
+def test_a_call_and_an_event_take_no_more_than_they_did():
+    """Counted, not timed: this says the same on a busy machine. Pythons differ by a few per cent."""
+    done = subprocess.run(
+        [sys.executable, "bench/counts.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"bytecodes of a (.*?) \(.*\): ([\d,]+)", done.stdout)
+    counts = {what: int(count.replace(",", "")) for what, count in found}
+    assert 10_000 < counts["JSON call"] < 15_500
+    assert 150 < counts["streamed event"] < 330
