@@ -67,15 +67,16 @@ class MemoryCounters:
         """So often a counter began or went: what was found before is found again while it stands."""
         self._running: dict[str, tuple[Held, Sequence[_Counter], int]] = {}
         """By call: its counters and ``_changes`` as it stood when it was admitted."""
-        self._found: dict[Key, tuple[tuple[list[Key], ZoneInfo, int], list[_Counter]]] = {}
-        """By the last of their keys: counters that a call found, and what that hangs on."""
+        self._found: dict[Key, tuple[list[Key], ZoneInfo, list[_Counter]]] = {}
+        """By the last of their keys: the counters that a call found, since the last change."""
+        self._found_at = 0
         self._crossed: dict[tuple[str, Key, int], Crossed] = {}
         self._told: set[tuple[str, Key, int]] = set()
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
-        counters = self._at_hand(call, demands)
-        if counters is None:
-            counters = [await self._counter(call.owner_id, demand, call.zone) for demand in demands]
+        while (counters := self._at_hand(call, demands)) is None:
+            for demand in demands:
+                await self._counter(call.owner_id, demand, call.zone)
         now = self._clock()
         uses = [counter.usage.used(now) for counter in counters]
         for demand, used in zip(demands, uses, strict=True):
@@ -174,21 +175,20 @@ class MemoryCounters:
         keys = [demand.key for demand in demands]
         if not keys:
             return []
+        if self._found_at != self._changes or len(self._found) >= MOST_FOUND:
+            self._found.clear()
+            self._found_at = self._changes
         known = self._found.get(keys[-1])
-        if known is not None and known[0] == (keys, call.zone, self._changes):
-            return known[1]
-        of_owner = self._counters.get(call.owner_id)
-        if of_owner is None:
-            return None
+        if known is not None and known[0] == keys and known[1] == call.zone:
+            return known[2]
+        of_owner = self._counters.get(call.owner_id, {})
         try:
             found = [of_owner[key[0]][key] for key in keys]
         except KeyError:
             return None
         if not all(counter.is_ready and counter.zone == call.zone for counter in found):
             return None
-        if len(self._found) >= MOST_FOUND:
-            self._found.clear()
-        self._found[keys[-1]] = ((keys, call.zone, self._changes), found)
+        self._found[keys[-1]] = (keys, call.zone, found)
         return found
 
     async def _counter(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter:
