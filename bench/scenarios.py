@@ -383,6 +383,8 @@ def growth(bench: Bench) -> list[Row]:
         small, _ = start_router(stack, upstream)
         large, _ = start_router(stack, upstream)
         api = Api(large.port, large.key)
+        # Accounts first: each change has the owner's provider keys read anew.
+        made = [api.account(f"a{n}", rules=RULES["limits"])[1] for n in range(accounts)]
         for number in range(provider_keys - 1):
             add_upstream(
                 large.port,
@@ -392,7 +394,6 @@ def growth(bench: Bench) -> list[Row]:
                 models=[f"m-{number}"],
                 secret=f"sk-bench-{number:020}",
             )
-        made = [api.account(f"a{n}", rules=RULES["limits"])[1] for n in range(accounts)]
         api = Api(small.port, small.key)
         small_keys = [api.account(f"a{n}", rules=RULES["limits"])[1] for n in range(few)]
         cold = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "keys"
