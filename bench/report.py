@@ -117,7 +117,7 @@ def _spread(values: list[float]) -> float:
 
 def plot(rows: list[Row], title: str) -> str:
     """Bars by figure and server, as an SVG that is read in light and in dark."""
-    width, label, bar, gap = 860, 400, 14, 14
+    width, label, bar, gap = 920, 460, 14, 14
     parts, y = [], 48
     for row in rows:
         found = row.medians()
