@@ -210,8 +210,11 @@ def instructions() -> Counter[str]:
                 text=True,
             ).stdout
             by_library: Counter[str] = Counter()
-            for line in re.finditer(r"^ *([\d,]+) \(.*?\[(?:.*/)?(.*?)\]$", told, re.MULTILINE):
-                by_library[line[2]] += int(line[1].replace(",", ""))
+            for line in re.finditer(r"^ *([\d,]+) \([^)]*\) +(\S*:.*)$", told, re.MULTILINE):
+                named = re.search(r"\[(?:.*/)?(.*)\]$", line[2])
+                # What a compiler put into its callers is named by its source alone.
+                library = named[1] if named else "the interpreter, inlined"
+                by_library[library] += int(line[1].replace(",", ""))
             found.append(by_library)
     less, more = found
     return Counter({name: (more[name] - less[name]) // (many - few) for name in more})
