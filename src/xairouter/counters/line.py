@@ -10,7 +10,7 @@ from xairouter.storage.valkey import answered
 
 MOST_SENT = 100
 """Scripts of one round trip."""
-_AWAY = "The counters cannot be read now"
+AWAY = "The counters cannot be read now"
 
 _Asked = tuple[str, str, Sequence[Any], "asyncio.Future[Any]"]
 
@@ -58,7 +58,7 @@ class Line:
             unknown = [at for at, said in enumerate(answers) if isinstance(said, NoScriptError)]
             if unknown:
                 for script in self._scripts.values():
-                    await answered(self._client.script_load(script.script), _AWAY)
+                    await answered(self._client.script_load(script.script), AWAY)
                 again = await self._ask([asked[at] for at in unknown])
                 for at, said in zip(unknown, again, strict=True):
                     answers[at] = said
@@ -73,7 +73,7 @@ class Line:
                 elif not answers:  # The process ends.
                     waiting.cancel()
                 elif isinstance(answers[at], ValkeyError):
-                    failed = f"{_AWAY} ({type(answers[at]).__name__})."
+                    failed = f"{AWAY} ({type(answers[at]).__name__})."
                     waiting.set_exception(ValkeyAwayError(failed))
                 else:
                     waiting.set_result(answers[at])
@@ -82,5 +82,5 @@ class Line:
         sent = self._client.pipeline(transaction=False)
         for name, key, arguments, _ in asked:
             sent.evalsha(self._scripts[name].sha, 1, key, *arguments)
-        answers: list[Any] = await answered(sent.execute(raise_on_error=False), _AWAY)
+        answers: list[Any] = await answered(sent.execute(raise_on_error=False), AWAY)
         return answers

@@ -5,7 +5,7 @@ may end: what ends meanwhile is counted here and left out there, so nothing coun
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from zoneinfo import ZoneInfo
 
 from xairouter.clock import now_ms
@@ -18,6 +18,7 @@ from xairouter.counters.interface import (
     Left,
     Tally,
     first_of,
+    tightest,
 )
 from xairouter.policy.limits import Demand, Key
 from xairouter.policy.windows import (
@@ -83,20 +84,15 @@ class MemoryCounters:
             if used + demand.amount > demand.limit:
                 return _exceeded(demands, counters, now)
         at_ms, call_id = call.at_ms, call.call_id
-        shown: dict[str, list[_Stands]] = {REQUESTS: [], TOKENS: []}
+        left: dict[str, list[Left]] = {REQUESTS: [], TOKENS: []}
         for demand, counter, used in zip(demands, counters, uses, strict=True):
             amount, unit = demand.amount, counter.unit
             counter.usage.add(at_ms, amount)
             if unit == RUNNING:
                 counter.running[call_id] = amount
             elif unit != MONEY:
-                shown[unit].append((demand.limit, demand.limit - used - amount, counter))
-        held = Held(
-            call,
-            tuple(demands),
-            _tightest(shown[REQUESTS], now),
-            _tightest(shown[TOKENS], now),
-        )
+                left[unit].append(_left(demand, used, counter, now))
+        held = Held(call, tuple(demands), tightest(left[REQUESTS]), tightest(left[TOKENS]))
         self._running[call_id] = (held, counters, self._changes)
         return held
 
@@ -115,23 +111,32 @@ class MemoryCounters:
         there = sum([len(of_owner.get(account_id, ())) for account_id in call.path])
         if changes == self._changes and there == len(counters):
             # Those that it was admitted by are still all there are: nearly every call.
-            for demand, counter in zip(held.demands, counters, strict=True):
-                unit = counter.unit
-                if unit == RUNNING:
-                    amount = -counter.running.pop(call.call_id, 0)
-                else:
-                    amount = amounts[unit] - demand.amount
-                if amount:
-                    counter.usage.add(call.at_ms, amount)
+            concerned: Iterable[tuple[_Counter, int]] = zip(
+                counters, [demand.amount for demand in held.demands], strict=True
+            )
         else:
-            reserved = {demand.key: demand.amount for demand in held.demands}
-            for account_id in call.path:
-                for key, counter in of_owner.get(account_id, {}).items():
-                    if key in reserved or call.concerns(key):
-                        _settle(call, counter, reserved.get(key, 0), amounts)
+            concerned = self._concerned(held)
+        for counter, reserved in concerned:
+            if counter.unit == RUNNING:
+                amount = -counter.running.pop(call.call_id, 0)
+            else:
+                amount = amounts[counter.unit] - reserved
+            if amount:
+                counter.usage.add(call.at_ms, amount)
+            if not counter.is_ready:
+                counter.ended.add(call.call_id)
         for demand in held.demands:
             if demand.notify_at is not None:
                 self._look_at_threshold(call, demand, demand.notify_at, now)
+
+    def _concerned(self, held: Held) -> Iterator[tuple[_Counter, int]]:
+        """Every counter that counts a call, with what the call reserved there."""
+        call, of_owner = held.call, self._counters.get(held.call.owner_id, {})
+        reserved = {demand.key: demand.amount for demand in held.demands}
+        for account_id in call.path:
+            for key, counter in of_owner.get(account_id, {}).items():
+                if key in reserved or call.concerns(key):
+                    yield counter, reserved.get(key, 0)
 
     def _look_at_threshold(self, call: Counted, demand: Demand, share: float, now: int) -> None:
         """Note a budget that stands at or above its soft threshold."""
@@ -255,30 +260,7 @@ def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int)
     return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
 
 
-_Stands = tuple[int, int, _Counter]
-"""A limit, how much of it is left, and its counter."""
-
-
-def _tightest(limits: Sequence[_Stands], now: int) -> Left | None:
-    """The limit with the smallest share left, the first of equals, as replies tell it."""
-    if not limits:
-        return None
-    most, left, counter = limits[0] if len(limits) == 1 else min(limits, key=_share_left)
-    return Left(most, left, seconds_until(counter.usage.whole_at(), now))
-
-
-def _share_left(stands: _Stands) -> float:
-    most, left, _ = stands
-    return left / most if most else 0
-
-
-def _settle(call: Counted, counter: _Counter, reserved: int, amounts: Mapping[str, int]) -> None:
-    """Put what a call used in the place of what it had reserved."""
-    if counter.unit == RUNNING:
-        amount = -counter.running.pop(call.call_id, 0)
-    else:
-        amount = amounts[counter.unit] - reserved
-    if amount:
-        counter.usage.add(call.at_ms, amount)
-    if not counter.is_ready:
-        counter.ended.add(call.call_id)
+def _left(demand: Demand, used: int, counter: _Counter, now: int) -> Left:
+    """How a limit stands after a reservation, ``used`` before it."""
+    remaining = demand.limit - used - demand.amount
+    return Left(demand.limit, remaining, seconds_until(counter.usage.whole_at(), now))

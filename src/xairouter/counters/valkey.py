@@ -26,7 +26,7 @@ from xairouter.counters.interface import (
     first_of,
     tightest,
 )
-from xairouter.counters.line import Line
+from xairouter.counters.line import AWAY, Line
 from xairouter.errors import StorageError
 from xairouter.policy.limits import Demand, Key
 from xairouter.policy.windows import (
@@ -53,7 +53,6 @@ TRIES = 200
 WAIT_SECONDS = 0.05
 _KINDS = {SLIDING: "s", "day": "p", "month": "p", EVER: "e", NOW: "n"}
 _RESERVES, _LOOKS, _ADOPTS = 0, 1, 2
-_AWAY = "The counters cannot be read now"
 _UNITS = {REQUESTS: "R", TOKENS: "T", MONEY: "M", RUNNING: "N"}
 
 
@@ -172,7 +171,7 @@ class ValkeyCounters:
     async def is_there(self) -> bool:
         """Whether the server answers."""
         try:
-            await answered(self._client.ping(), _AWAY)
+            await answered(self._client.ping(), AWAY)
         except StorageError:
             return False
         return True
@@ -209,7 +208,7 @@ class ValkeyCounters:
                     await self._begin(call.owner_id, demands[int(place)], now, call.zone)
             else:
                 return answer
-        raise StorageError("The counters cannot be read now.")
+        raise StorageError(f"{AWAY}.")
 
     def _demand(self, owner_id: str, demand: Demand, now: int, zone: ZoneInfo) -> list[Any]:
         window = WINDOWS[demand.name]
@@ -291,7 +290,7 @@ class ValkeyCounters:
     async def _drop(self, owner_id: str, names: Sequence[str]) -> None:
         keys = [f"{_tag(owner_id)}:c:{name}" for name in names if not name.endswith("|concurrency")]
         if keys:
-            await answered(self._client.delete(*keys), _AWAY)
+            await answered(self._client.delete(*keys), AWAY)
 
     def _further(self, held: Held) -> list[str]:
         """Counters that the call concerns and that it reserved nothing of: they began later."""

@@ -28,8 +28,9 @@ from xairouter.storage.rollups import (
 from xairouter.storage.tables import usage_hours, usage_sums
 
 _COUNTED = ("calls", "errors", "refused", "unpriced")
-_numbers = itemgetter(*(name for name in SUMS if name not in _COUNTED))
-_ADDED = (*_COUNTED, *(name for name in SUMS if name not in _COUNTED))
+_SUMMED = tuple(name for name in SUMS if name not in _COUNTED)
+_summed = itemgetter(*_SUMMED)
+_ADDED = (*_COUNTED, *_SUMMED)
 """What ``_added`` gives, in its order."""
 
 
@@ -111,7 +112,7 @@ def _added(row: Mapping[str, Any]) -> list[int]:
         int(outcome in (UPSTREAM_ERROR, INTERRUPTED)),
         int(outcome == REFUSED),
         int(row["cost_nano"] is None and row["usage_source"] == REPORTED),
-        *[number or 0 for number in _numbers(row)],
+        *[number or 0 for number in _summed(row)],
     ]
 
 
