@@ -22,8 +22,7 @@ import uvloop
 @dataclass
 class Task:
     """What to do. ``kind`` – closed or open loop, or idle connections. ``shape`` – whose API, below a
-    ``prefix``.
-    ``keys`` – a file of keys of which each call takes another one, in place of ``key``."""
+    ``prefix``. ``keys`` – a file of keys of which each call takes another one, in place of ``key``."""
 
     kind: str
     host: str

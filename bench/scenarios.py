@@ -128,11 +128,16 @@ def can_serve(server: Server, **task: Any) -> bool:
     return True
 
 
+def who_can(servers: list[Server], **task: Any) -> list[Server]:
+    """Those that can serve such a call; of nginx and the router it is known."""
+    return [one for one in servers if one.name not in FEWER or can_serve(one, **task)]
+
+
 def through_all(
     servers: list[Server], rounds: int, unit: str, *, calls: int, **task: Any
 ) -> Rounds:
     """CPU per call or event through every server that can."""
-    able = [one for one in servers if one.name not in FEWER or can_serve(one, **task)]
+    able = who_can(servers, **task)
     return interleaved(able, rounds, lambda s: cpu_per(s, unit, calls=_fewer(s, calls), **task))
 
 
@@ -176,22 +181,16 @@ def streams(bench: Bench) -> list[Row]:
     counts = (20,) if bench.quick else (100, 1000, 4000)
     task: dict[str, Any] = {"model": "stream-100-20", "stream": True}
     with scene(bench, peers=True) as servers:
+        able = who_can(servers, **task)
         for count in counts:
-            able = [
-                one
-                for one in servers
-                if count <= MOST_STREAMS.get(one.name, count)
-                and (one.name not in FEWER or can_serve(one, **task))
-            ]
             found = interleaved(
-                able,
+                [one for one in able if count <= MOST_STREAMS.get(one.name, count)],
                 1 if bench.quick or count > 1000 else 3,
                 lambda s, n=count: cpu_per(s, "event", calls=n, connections=n, **task),
             )
             what = f"CPU per streamed event ({count} streams, 100 events 20 ms apart)"
             rows.append(Row("streams", what, "µs", found))
         events = 2_000 if bench.quick else 50_000
-        able = [one for one in servers if one.name not in FEWER or can_serve(one, **task)]
         found = interleaved(
             able,
             bench.rounds,
@@ -457,7 +456,7 @@ def memory(bench: Bench) -> list[Row]:
         rows.append(Row("memory", f"memory per idle connection ({count:,})", "kB", idle))
         seconds = 4 if bench.quick else 12
         streamed = {"model": f"stream-{seconds}-1000", "stream": True}
-        able = [one for one in servers if one.name not in FEWER or can_serve(one, **streamed)]
+        able = who_can(servers, **streamed)
         held = {
             one.name: [
                 _held(

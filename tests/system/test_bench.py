@@ -9,13 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def _bench(*words: str, seconds: float = 400) -> str:
+def _run(script: str, *words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "bench/run.py", *words],
+        [sys.executable, f"bench/{script}.py", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -24,7 +24,9 @@ def _bench(*words: str, seconds: float = 400) -> str:
 
 def test_the_benchmarks_still_run():
     """Every scenario but the peers', which are not installed here."""
-    rows = [line for line in _bench("--quick", "--no-peers").splitlines() if line.startswith("| ")]
+    rows = [
+        line for line in _run("run", "--quick", "--no-peers").splitlines() if line.startswith("| ")
+    ]
     assert len(rows) > 35
     assert all(re.search(r"\d", row.rpartition("| ")[0]) for row in rows[2:])
 
@@ -38,38 +40,26 @@ def test_runs_are_compared_by_their_ratio_to_nginx(tmp_path: Path):
 
     was = kept("a.json", 10, 200)
     # A machine half as fast is no worse; less work for the same is better, more is worse.
-    assert _bench("--compare", was, kept("b.json", 20, 400)).splitlines()[1].startswith("same")
-    assert _bench("--compare", was, kept("c.json", 10, 150)).splitlines()[1].startswith("better")
-    assert _bench("--compare", was, kept("d.json", 10, 260)).splitlines()[1].startswith("worse")
+    assert _run("run", "--compare", was, kept("b.json", 20, 400)).splitlines()[1].startswith("same")
+    assert (
+        _run("run", "--compare", was, kept("c.json", 10, 150)).splitlines()[1].startswith("better")
+    )
+    assert (
+        _run("run", "--compare", was, kept("d.json", 10, 260)).splitlines()[1].startswith("worse")
+    )
 
 
 def test_the_console_s_pages_can_be_measured():
-    done = subprocess.run(
-        [sys.executable, "bench/console.py", "2000"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if " ms  first" in line]
+    told = _run("console", "2000")
+    rows = [line for line in told.splitlines() if " ms  first" in line]
     assert len(rows) > 25
-    assert "slowest:" in done.stdout
+    assert "slowest:" in told
 
 
 def test_a_call_and_an_event_take_no_more_than_they_did():
     """Counted, not timed: this says the same on a busy machine. Pythons differ by a few per cent."""
-    done = subprocess.run(
-        [sys.executable, "bench/counts.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"bytecodes of a (.*?) \(.*\): ([\d,]+)", done.stdout)
+    told = _run("counts")
+    found = re.findall(r"bytecodes of a (.*?) \(.*\): ([\d,]+)", told)
     counts = {what: int(count.replace(",", "")) for what, count in found}
     assert 10_000 < counts["JSON call"] < 15_500
     assert 150 < counts["streamed event"] < 330
