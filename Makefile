@@ -1,4 +1,4 @@
-.PHONY: help run demo cluster test check docs bench bench-compare weaken fuzz
+.PHONY: help run demo cluster test test-slow coverage check docs bench bench-compare weaken fuzz
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -12,8 +12,14 @@ demo: ## Try the whole product with no provider account and no network
 cluster: ## Three instances on PostgreSQL and Valkey behind a load balancer, on this machine
 	@scripts/cluster
 
-test: ## Run all tests
-	@scripts/test
+test: ## Run the tests, but for the slow ones (minutes)
+	@scripts/test -m "not slow"
+
+test-slow: ## Run the slow tests: real agents, benchmarks, kills under load, wheels, more examples
+	@XAIROUTER_TEST_EXAMPLES=200 scripts/test -m "slow or property"
+
+coverage: ## See which lines and branches the tests reach, and that no file falls below its mark
+	@scripts/coverage
 
 check: ## Format, lint, types, import contracts, docs freshness
 	@scripts/check

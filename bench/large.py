@@ -21,8 +21,8 @@ from scenarios import cpu_per
 from servers import Server, load, make_owner, percentile, start_router, start_upstream
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.witness import Witness
-from xairouter.domain.accounts import ACTIVE, CALL, Account
-from xairouter.manage.owners import add_key, store_owner
+from xairouter.domain.accounts import Account, AccountStatus, KeyScope
+from xairouter.manage.owners import NewKey, add_key, store_owner
 from xairouter.storage import owners
 from xairouter.storage.database import Database
 
@@ -47,10 +47,12 @@ async def fill_keys(folder: Path, count: int) -> tuple[str, list[str]]:
                 owner = made.account.id
                 name = f"account {number}"
                 account = Account(
-                    fresh_id("acc"), owner, owner, name, None, ACTIVE, False, now_ms()
+                    fresh_id("acc"), owner, owner, name, None, AccountStatus.ACTIVE, False, now_ms()
                 )
                 await owners.add_account(connection, account)
-                keys.append((await add_key(connection, vault, account, "first", CALL))[1])
+                keys.append(
+                    (await add_key(connection, vault, account, NewKey("first", KeyScope.CALL)))[1]
+                )
     await database.close()
     return made.api_key, keys
 

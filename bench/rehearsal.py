@@ -15,7 +15,14 @@ import time
 from pathlib import Path
 
 from xairouter.clock import format_id, now_ms
-from xairouter.domain.accounts import Account, OwnerSettings, ProviderKey
+from xairouter.domain.accounts import (
+    Account,
+    AccountStatus,
+    KeyHealth,
+    OwnerSettings,
+    ProviderKey,
+    ProviderKeyStatus,
+)
 from xairouter.manage.rehearse import Job, work
 from xairouter.storage.database import Database
 
@@ -55,7 +62,8 @@ def fill(file: Path, calls: int) -> None:
 def key(level: int) -> ProviderKey:
     return ProviderKey(
         f"pk_{level}", OWNER, f"level {level}", "custom", {"openai_chat": "https://x.example"},
-        {"openai_chat": "bearer"}, level, 1, ("m-*",), None, "active", 1, b"", None, "", "ok", None, 0,
+        {"openai_chat": "bearer"}, level, 1, ("m-*",), None, ProviderKeyStatus.ACTIVE, 1,
+        b"", None, "", KeyHealth.OK, None, 0,
     )  # fmt: skip
 
 
@@ -72,9 +80,11 @@ def main() -> None:
         url = f"sqlite:///{file}"
         asyncio.run(migrate(url))
         fill(file, calls)
-        owner = Account(OWNER, OWNER, None, "owner", None, "active", True, 1)
+        owner = Account(OWNER, OWNER, None, "owner", None, AccountStatus.ACTIVE, True, 1)
         below = [
-            Account(f"acc_{n}", OWNER, OWNER, f"a{n}", None, "active", False, 1, rules=RULES)
+            Account(
+                f"acc_{n}", OWNER, OWNER, f"a{n}", None, AccountStatus.ACTIVE, False, 1, rules=RULES
+            )
             for n in range(100)
         ]
         job = Job(

@@ -96,7 +96,7 @@ def scene(bench: Bench, *, peers: bool = False, tls: bool = False) -> Iterator[l
             trust = {"SSL_CERT_FILE": str(certificate)}
         upstream = start_upstream(stack, certificate)
         scheme = "https" if tls else "http"
-        router, ready = start_router(stack, upstream, scheme=scheme, **trust)
+        router, ready = start_router(stack, upstream, scheme=scheme, environment=trust)
         bench.notes.setdefault("start to ready, s", round(ready, 2))
         bench.notes.setdefault("memory at start, MB", round(router.memory_mb(), 1))
         others = [start_nginx(stack, upstream, tls=tls)]
@@ -186,7 +186,7 @@ def streams(bench: Bench) -> list[Row]:
             found = interleaved(
                 [one for one in able if count <= MOST_STREAMS.get(one.name, count)],
                 1 if bench.quick or count > 1000 else 3,
-                lambda s, n=count: cpu_per(s, "event", calls=n, connections=n, **task),
+                lambda s, n=count: cpu_per(s, "event", calls=n, connections=n, **task),  # type: ignore[misc]
             )
             what = f"CPU per streamed event ({count} streams, 100 events 20 ms apart)"
             rows.append(Row("streams", what, "µs", found))
@@ -359,7 +359,7 @@ def stores(bench: Bench) -> list[Row]:
         }
         variants = []
         for name, environment in places.items():
-            router, _ = start_router(stack, upstream, **environment)
+            router, _ = start_router(stack, upstream, environment=environment)
             _, key = Api(router.port, router.key).account("a", rules=RULES["limits"])
             variants.append(Server(name, router.port, key, router.pid))
             load(variants[-1], kind="closed", model="json-900", calls=200)

@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -188,7 +189,7 @@ def start_router(
     scheme: str = "http",
     folder: Path | None = None,
     key: str = "",
-    **environment: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Server, float]:
     """The router with an owner and a key to the upstream; and seconds from start to ready. With a
     ``folder``: the installation there, whose owner's key is ``key``."""

@@ -15,28 +15,30 @@ from typing import Any
 
 import uvloop
 
+from xairouter.accounting.cost import cost_of
 from xairouter.app import House
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody import room as custody
 from xairouter.custody.vault import unseal
 from xairouter.custody.withhold import Search
-from xairouter.dialects.headers import returned
 from xairouter.dialects.meter import Meter
 from xairouter.dialects.openai_chat import OPENAI_CHAT
 from xairouter.dialects.paths import find
 from xairouter.directory.identity import Identifier, Identity
 from xairouter.domain.calls import Plan
-from xairouter.domain.records import INTERRUPTED, UsageRecord
+from xairouter.domain.records import EndFields, Outcome, ReplyFields, UsageRecord
 from xairouter.gateway import sending
+from xairouter.gateway.bodies import BodyBudget
 from xairouter.gateway.bookkeeping import first_record, known_so_far
-from xairouter.gateway.edge import LINK
+from xairouter.gateway.link import LINK
+from xairouter.gateway.reply_headers import returned
 from xairouter.gateway.reserving import reserve, settle
-from xairouter.gateway.talk import BodyBudget, Talk
+from xairouter.gateway.talk import Talk
 from xairouter.gateway.work import Parts, Work
 from xairouter.manage.owners import create_owner
 from xairouter.policy.decide import enter, plan_call, wake
 from xairouter.policy.interface import Situation
-from xairouter.policy.pricing import cost_of
+from xairouter.providers.table import provider_row
 from xairouter.settings import load
 
 RULES = {"limits": {"rpm": 10**6, "tpm": 10**9, "concurrency": 1000}, "budget": {"day_usd": 10**5}}
@@ -72,6 +74,9 @@ class NoLink:
     is_gone = is_full = False
     is_whole = True
 
+    def __init__(self, send: Any = None) -> None:
+        self.send = send
+
     def take_body(self) -> bytes:
         return request_body()
 
@@ -83,6 +88,9 @@ class NoLink:
 
     def end(self) -> None:
         """Gone."""
+
+    def when_gone(self, listener: Any) -> None:
+        """It never is."""
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -117,7 +125,8 @@ async def ask(app: Any, key: str, method: str, path: str, body: Any) -> Any:
         said["body"] += message.get("body", b"")
 
     path, _, query = path.partition("?")
-    await app({**scope_of(key, method, path), "query_string": query.encode()}, receive, send)
+    scope = {**scope_of(key, method, path), "query_string": query.encode(), LINK: NoLink(send)}
+    await app(scope, receive, send)
     if said["status"] >= 300:
         raise SystemExit(said["body"].decode())
     return json.loads(said["body"]) if said["body"] else None
@@ -213,12 +222,12 @@ async def stages(house: House, parts: Parts, key: str) -> list[tuple[str, float]
     assert isinstance(planned, Plan)
     await reserve(parts, work, planned)
     route = planned.routes[0]
-    row = sending.provider_row(route.key.provider)
+    row = provider_row(route.key.provider)
     meter = work.meter = Meter(OPENAI_CHAT, "application/json", "")
     reply = reply_body()
     meter.feed(reply)
     usage = meter.finish()
-    record: UsageRecord = first_record(parts, work, INTERRUPTED)
+    record: UsageRecord = first_record(parts, work, Outcome.INTERRUPTED)
     price = sending_price(parts, work)
     search = Search("sk-bench-0123456789abcdefgh")
 
@@ -229,19 +238,20 @@ async def stages(house: House, parts: Parts, key: str) -> list[tuple[str, float]
     def read() -> None:
         fresh = Meter(OPENAI_CHAT, "application/json", "")
         fresh.feed(reply)
-        known_so_far(work, fresh.finish())
+        work.meter = fresh
+        known_so_far(parts, work)
         cost_of(price, usage, 0)
 
     def open_key() -> None:
         outbound = sending._outbound(work, route, row)
         secret = unseal(identity.vault, route.key).decode()
         custody._with_credential(
-            outbound, "http://127.0.0.1:9/v1", custody._SCHEMES["bearer"], secret
+            outbound, "http://127.0.0.1:9/v1", custody._SCHEMES["bearer"], secret, "pk_1"
         )
         Search(secret)
 
     def answer() -> None:
-        search.finds("\n".join([value for _, value in REPLY_HEADERS]).encode())
+        search.finds_in_header("\n".join(map("\n".join, REPLY_HEADERS)))
         asked.start(200, [*returned(REPLY_HEADERS), (b"x-xairouter-origin", b"provider")])
         asked.end(reply)
 
@@ -290,8 +300,8 @@ async def ledger(
     async def one() -> None:
         fresh = msgspec.structs.replace(record, call_id=fresh_id("call"))
         entry = parts.book.open(fresh)
-        await entry.attempt(plan.routes[0])
-        entry.close(outcome="completed")
+        await entry.attempt(plan.routes[0], None, 0)
+        entry.close(ReplyFields(), EndFields(outcome=Outcome.COMPLETED))
 
     writing, storing = [], []
     for _ in range(7):

@@ -43,11 +43,16 @@ def client(
         "model": "json-900",
         **task,
     }
+
+    def settle() -> None:
+        os.sched_setaffinity(0, OTHER_CORES)
+        os.nice(nice)
+
     started = subprocess.Popen(
         [PYTHON, str(HERE / "load.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: (os.sched_setaffinity(0, OTHER_CORES), os.nice(nice)),
+        preexec_fn=settle,
     )
     assert started.stdin is not None
     started.stdin.write(json.dumps(asked).encode())
@@ -152,7 +157,7 @@ def spoiling(server: Server, key: str) -> Iterator[list[int]]:
         for how in itertools.cycle(FAULTS):
             if is_over.is_set():
                 return
-            task = {"model": f"fault-{how}", "calls": 20, "connections": 10}
+            task: dict[str, Any] = {"model": f"fault-{how}", "calls": 20, "connections": 10}
             found = result(client(server, key, kind="closed", **task))
             count[0] += found["bad"] + found["good"]
 

@@ -2,7 +2,10 @@
 
 It looks at ``/readyz`` of each four times a second, gives a new connection to the next one that is
 ready, and tries another if that one does not take it. It never looks into what passes, so an open
-stream stays where it is. For trying out; a real installation has its own.
+stream stays where it is. Where an instance ends a connection that rests, the client's is kept for a
+moment: what it sends next was never read by anybody, and goes to another instance. What was sent to an
+instance and not answered is never sent again: it may have been read. For trying out; a real
+installation has its own.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ import contextlib
 from collections.abc import Sequence
 
 LOOK_SECONDS = 0.25
+KEPT_SECONDS = 2.0
 _PIECE = 64 * 1024
 
 
@@ -46,28 +50,76 @@ class Balancer:
         self.ready = [port for port, well in zip(self.ports, answers, strict=True) if well]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            waiting = await reader.read(_PIECE)
+            while waiting and (there := await self._connect()) is not None:
+                way = _Way(reader, writer, *there)
+                if not await way.pass_on(waiting):
+                    break
+                waiting = way.unsent
+                if not waiting:
+                    async with asyncio.timeout(KEPT_SECONDS):
+                        waiting = await reader.read(_PIECE)
+        writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A connection to the next instance that takes one."""
         for _ in range(len(self.ports)):
             if not self.ready:
                 break
             self._next += 1
             port = self.ready[self._next % len(self.ready)]
             try:
-                there, back = await asyncio.open_connection("127.0.0.1", port)
+                return await asyncio.open_connection("127.0.0.1", port)
             except OSError:
                 self.ready = [one for one in self.ready if one != port]
-                continue
-            await asyncio.gather(_pour(reader, back), _pour(there, writer))
-            return
-        writer.close()
+        return None
 
 
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(_PIECE):
-            writer.write(data)
-            await writer.drain()
-    with contextlib.suppress(OSError):
-        writer.close()
+class _Way:
+    """From a client to one instance and back, until one of them ends it."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
+        self._client, self._to_client = reader, writer
+        self._instance, self._to_instance = there, back
+        self._is_answered = False
+        self.unsent = b""
+
+    async def pass_on(self, first: bytes) -> bool:
+        """Pass everything on; whether the instance ended it while nothing was on its way."""
+        self._to_instance.write(first)
+        asking = asyncio.create_task(self._ask())
+        try:
+            while data := await self._instance.read(_PIECE):
+                self._is_answered = True
+                self._to_client.write(data)
+                await self._to_client.drain()
+        except OSError:
+            self._is_answered = False
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            self._to_instance.close()
+        return self._is_answered and not self._client.at_eof()
+
+    async def _ask(self) -> None:
+        while not self._instance.at_eof():
+            data = await self._client.read(_PIECE)
+            if not data:
+                break
+            if self._instance.at_eof():
+                self.unsent = data
+                return
+            self._is_answered = False
+            self._to_instance.write(data)
+            await self._to_instance.drain()
+        self._to_instance.close()
 
 
 async def _is_ready(port: int) -> bool:

@@ -11,9 +11,12 @@ from typer.main import get_command
 from xairouter.api.application import management_app
 from xairouter.cli import app as command_line
 from xairouter.dialects.paths import GEMINI_VERBS, OPERATIONS
+from xairouter.dialects.query import ARGUMENTS
 from xairouter.domain.notices import NOTICE_KINDS
-from xairouter.domain.records import UsageRecord
+from xairouter.domain.records import UNSHOWN, UsageRecord
 from xairouter.errors import ERRORS
+from xairouter.gateway.browser import SAFE_HEADERS
+from xairouter.gateway.reply_headers import CONTENT_TYPES, OUR_HEADERS, REPLY_HEADERS
 from xairouter.manage.rules import RulesBody
 from xairouter.policy.windows import WINDOWS
 from xairouter.providers.table import PROVIDERS
@@ -116,6 +119,7 @@ def paths_page() -> str:
                 f"`{path}`",
                 f"`{operation.dialect}`",
                 "yes" if operation.metered else "no",
+                " ".join(f"`{name}`" for name in ARGUMENTS.get(operation.name, ())),
             ]
         )
     return (
@@ -124,8 +128,41 @@ def paths_page() -> str:
         + "The path decides the dialect, never the header that carries the key. OpenAI and Anthropic "
         "paths\nwork without `/v1` too; Gemini's also under `/v1/models/…` and `/models/…`. "
         "`GET /v1/models` answers in\nthe shape of the client that asks. Anything else is 404 "
-        "`unknown_path`; WebSocket upgrades are\nanswered 426.\n\n"
-        + _table(["method", "path", "dialect", "usage metered"], rows)
+        "`unknown_path`; WebSocket upgrades are\nanswered 426. `?key=` is a credential on Gemini's "
+        "paths alone. What a browser asks for as anything but the\nreply of a `fetch` "
+        "(`sec-fetch-dest` other than `empty`) is 403 `forbidden`.\n\nThe query's "
+        "arguments in the table pass unchanged; `key` is dropped, and all others are 400 "
+        "`invalid_request`\n(see [what passes](../explanation/splices.md#queries)). "
+        "`GET /v1/models` is answered here and reads none.\n\n"
+        + _table(["method", "path", "dialect", "usage metered", "query arguments"], rows)
+    )
+
+
+def reply_headers_page() -> str:
+    by_row = [
+        [row.title, ", ".join(f"`{name}`" for name in sorted(row.reply_headers))]
+        for row in PROVIDERS.values()
+        if row.reply_headers
+    ]
+    return (
+        "# Reply headers\n\n"
+        + MADE
+        + "A reply of the data plane is data for a program, never a page: every one carries\n\n"
+        + "".join(f"- `{name.decode()}: {value.decode()}`\n" for name, value in SAFE_HEADERS)
+        + "\nThe router itself says "
+        + ", ".join(f"`{name}`" for name in OUR_HEADERS)
+        + ".\n\n## What passes of a provider's reply\n\nAn allow-list; everything else stays here, "
+        "what the provider's `Connection` header names too. Of `openai-*`,\n`anthropic-*` and other "
+        "beginnings, names that say whose provider account answers or how much of it is\nused do not "
+        "pass.\n\n"
+        + _table(["header", "what it says"], [[f"`{n}`", why] for n, why in REPLY_HEADERS.items()])
+        + "\nBeside these, what single providers say, whichever provider key serves the call:\n\n"
+        + _table(["provider", "headers"], by_row)
+        + "\n## Content types\n\n"
+        + ", ".join(f"`{name}`" for name in CONTENT_TYPES)
+        + ", `application/…+json`,\n`audio/…` and `video/…` pass. Anything else becomes "
+        "`application/octet-stream` with\n`content-disposition: attachment`; a reply without a type is "
+        "called `application/json`.\n"
     )
 
 
@@ -133,6 +170,8 @@ def record_page() -> str:
     rows = []
     for field in msgspec.structs.fields(UsageRecord):
         name = field.name
+        if name in UNSHOWN:
+            continue
         for inside, outside in (("_nano", "_usd"), ("started_at_ms", "started_at")):
             if name.endswith(inside):
                 name = name.removesuffix(inside) + outside
@@ -144,6 +183,10 @@ def record_page() -> str:
         "ended.\nTokens are normalised across dialects: `input_tokens` is all input, cached and "
         "cache-writing input\nincluded; `output_tokens` is all output, reasoning included. What was "
         "not reported is null, never 0.\n`cost_usd` is null where the price or the usage is unknown. "
+        "`usage_source` is `reported` where the provider\nstated its final usage, `estimated` where "
+        "that did not come (the client left, the reply was cut, the\nprocess was killed) and tokens "
+        "are estimated from what passed, else `none`.\nA response in the background is `estimated` "
+        "until a reply shows its end; its record is then settled, once.\n"
         "Outcomes: `completed`, `upstream_error`,\n`client_gone`, `interrupted`, `refused`.\n\n"
         + _table(["field", "may be null"], rows)
     )
@@ -193,7 +236,8 @@ def notices_page() -> str:
         + MADE
         + "What needs a person's eye: at `GET /api/v1/notices`, in the console, and at the webhook "
         "([how-to](../how-to/notices-and-webhook.md)).\nOne open notice stands for all occasions "
-        "of the same kind and subject. `journal_backlog` concerns the\ninstallation and goes to the "
+        "of the same kind and subject. `journal_backlog` and `journal_damaged` concern the\n"
+        "installation and go to the "
         "operator's webhook.\n\n" + _table(["kind", "what it says", "what to do"], rows)
     )
 
@@ -229,14 +273,17 @@ _KINDS = {
 }
 _RULES = {
     "allow_ips": "addresses and networks (IPv4, IPv6, CIDR) from which the account may be used",
-    "allow_models": "names and patterns with `*`, of the model asked for and of what it is mapped to",
+    "allow_models": "names and patterns with `*`, of the model asked for, of what it is "
+    "mapped to, and of every other model that the body names",
     "allow_paths": "paths by whole segments, in their canonical spelling",
     "allow_levels": "levels of provider keys that may serve the account",
     "limits": "object of the limits below: requests, tokens, calls at one time",
-    "model_limits": "model pattern → limits; every pattern that matches counts",
+    "model_limits": "model pattern → limits; every pattern that matches counts; of a path "
+    "at most 500 limits and budgets may count one call",
     "budget": "`day_usd`, `month_usd`, `total_usd`, and `notify_at`: a share of 0 to 1",
     "model_map": "model pattern → model; the nearest account wins, applied once",
-    "max_output_tokens": "most output of one request; put into requests that declare none",
+    "max_output_tokens": "most output of one answer (of each, where a request asks for several); "
+    "put into requests that declare none",
 }
 
 
@@ -249,6 +296,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "providers.md": providers_page,
     "paths.md": paths_page,
+    "reply-headers.md": reply_headers_page,
     "usage-record.md": record_page,
     "notices.md": notices_page,
     "rules.md": rules_page,

@@ -31,7 +31,11 @@ def is_noticed(folder: Path, row: dict[str, str]) -> bool:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", *row["tests"].split(), *only],
             cwd=folder,
-            env={"PATH": "/usr/bin:/bin:/usr/local/bin", "PYTHONPATH": str(folder / "src")},
+            env={
+                "PATH": "/usr/bin:/bin:/usr/local/bin",
+                "PYTHONPATH": str(folder / "src"),
+                "XAIROUTER_TEST_EXAMPLES": "200",
+            },
             capture_output=True,
             timeout=SECONDS,
             check=False,

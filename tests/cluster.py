@@ -120,7 +120,7 @@ async def start_cluster(folder: Path, count: int = 2, **settings: Any) -> AsyncI
                 **settings,
             )
             instances.append(Instance(rig, to_database, to_valkey))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while any(one.rig.house.bus.others < count - 1 for one in instances):
                 await asyncio.sleep(0.05)
         yield Cluster(instances, valkey, url)

@@ -5,55 +5,65 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
+from tests.forked import context
 from tests.rig import Rig, start_rig
 from tests.servers import drop_database, postgres_database
+from xairouter.manage import rehearse
+from xairouter.storage import drivers
 
+pytest_plugins = ["tests.hangs"]
+
+# Few for every day; make test-slow runs them with more, and make fuzz with very many.
 settings.register_profile(
-    "project", max_examples=int(os.environ.get("XAIROUTER_TEST_EXAMPLES", "100")), deadline=None
+    "project", max_examples=int(os.environ.get("XAIROUTER_TEST_EXAMPLES", "30")), deadline=None
 )
 settings.load_profile("project")
 
-ON_BOTH = frozenset(
-    {
-        "test_accounts",
-        "test_audit",
-        "test_checkup",
-        "test_console",
-        "test_console_rooms",
-        "test_custody",
-        "test_explain",
-        "test_ledger",
-        "test_limits",
-        "test_links",
-        "test_notices",
-        "test_management",
-        "test_operations",
-        "test_provider_keys",
-        "test_rehearsal",
-        "test_rules",
-    }
+# The library's own renderer draws each traceback with its source, which takes seconds.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
 )
-"""Modules whose tests of a running router run on both kinds of database."""
+
+# How long the database may keep a writer, a connection or a lock waiting is a matter of operation; in
+# tests only the one of them that sets these again may meet it, however busy the machine is.
+drivers.LOCK_WAIT_MS, drivers.WRITER_PAUSE_MS = 120_000, 20_000
+drivers._CONNECT_SECONDS = drivers._STATEMENT_SECONDS = 120
+
+# A rehearsal's process has the modules already (tests.forked), but in the test that sets this again.
+rehearse._START = context().get_start_method()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is tried with generated examples, so that it can be chosen."""
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        item.add_marker(pytest.mark.property)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Repeat the tests of storage, and of what lives off it, on SQLite and on PostgreSQL."""
-    if "storage" not in metafunc.fixturenames:
-        return
-    module = metafunc.module.__name__.rpartition(".")[2]
-    is_contract = ".contract." in metafunc.module.__name__
-    both = (module in ON_BOTH or is_contract) and "sqlite_only" not in {
-        mark.name for mark in metafunc.definition.iter_markers()
-    }
-    metafunc.parametrize("storage", ["sqlite", "postgresql"] if both else ["sqlite"], indirect=True)
+    """Run what is marked ``both``, for it concerns storage, on SQLite and on PostgreSQL."""
+    is_both = metafunc.definition.get_closest_marker("both") is not None
+    if is_both and "database_kind" in metafunc.fixturenames:
+        kinds = ("sqlite", "postgresql")
+        metafunc.parametrize("database_kind", kinds, indirect=True, scope="module")
 
 
-@pytest.fixture
-def storage(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a database for this test; empty: the embedded one in the data directory."""
-    if request.param == "sqlite":
+@pytest.fixture(scope="module")
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """``sqlite`` or ``postgresql``."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+def _database(kind: str) -> Iterator[str]:
+    """The URL of a database; empty: the embedded one in the data directory."""
+    if kind == "sqlite":
         yield ""
         return
     url = postgres_database()
@@ -62,10 +72,62 @@ def storage(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, storage: str) -> AsyncIterator[Rig]:
-    """A running router with one owner, whose keys go to a stand-in provider."""
-    made = await start_rig(tmp_path, database_url=storage)
+def storage(database_kind: str) -> Iterator[str]:
+    """The URL of a database for this test."""
+    yield from _database(database_kind)
+
+
+@pytest.fixture(scope="module")
+def shared_storage(database_kind: str) -> Iterator[str]:
+    """The URL of a database for the module's shared router."""
+    yield from _database(database_kind)
+
+
+@pytest.fixture
+async def own_rig(
+    request: pytest.FixtureRequest, tmp_path: Path, storage: str
+) -> AsyncIterator[Rig]:
+    """A router for this test alone, with the settings that the mark ``own_rig`` names."""
+    mark = request.node.get_closest_marker("own_rig")
+    made = await start_rig(tmp_path, database_url=storage, **(mark.kwargs if mark else {}))
     try:
         yield made
     finally:
         await made.stop()
+
+
+@pytest.fixture(scope="module")
+async def module_rig(
+    tmp_path_factory: pytest.TempPathFactory, shared_storage: str
+) -> AsyncIterator[Rig]:
+    """The router that a module's tests share; they get it as ``shared_rig``."""
+    made = await start_rig(tmp_path_factory.mktemp("rig"), database_url=shared_storage)
+    await made.delete_owners()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+async def shared_rig(module_rig: Rig) -> AsyncIterator[Rig]:
+    """The module's router with an owner, a stand-in and client connections for this test alone."""
+    made = await module_rig.with_new_owner()
+    try:
+        yield made
+    finally:
+        await made.leave()
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest, database_kind: str) -> Rig:
+    """A running router with one owner, whose keys go to a stand-in provider.
+
+    Starting one costs more than most tests: in a module marked ``shared_rig`` the tests use one
+    router, each as an owner of its own. A test that changes the process (its clock, its journal), or
+    looks at the whole installation (its files, its tables, its metrics), is marked ``own_rig``.
+    """
+    names = [mark.name for mark in request.node.iter_markers()]
+    is_shared = "shared_rig" in names and "own_rig" not in names
+    made: Rig = request.getfixturevalue("shared_rig" if is_shared else "own_rig")
+    return made

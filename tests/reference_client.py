@@ -20,14 +20,14 @@ from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.payload import Payload
 from yarl import URL
 
-from xairouter.errors import UpstreamError
+from xairouter.errors import ErrorCode, UpstreamError
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.interface import Headers, Limits, WireRequest
 
 _WRITE_BLOCK = 64 * 1024
 _READ_BUFFER = 64 * 1024
 _IDLE_SECONDS = 30
-_UNREACHABLE, _TIMEOUT = "upstream_unreachable", "upstream_timeout"
+_UNREACHABLE, _TIMEOUT = ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UPSTREAM_TIMEOUT
 
 
 class _AddressRefusedError(OSError):
@@ -105,9 +105,12 @@ class AiohttpClient:
         self._pools: OrderedDict[str, aiohttp.ClientSession] = OrderedDict()
         self._threads = ThreadPoolExecutor(16, thread_name_prefix="resolve")
 
-    async def send(self, pool: str, request: WireRequest, limits: Limits) -> AiohttpReply:
-        session = await self._session(pool)
-        refused = self._egress.refuse_url(request.url.partition("?")[0])
+    async def send(
+        self, pool: str, request: WireRequest, limits: Limits, *, is_fresh: bool = False
+    ) -> AiohttpReply:
+        # A pool for each (owner, provider key): more of them than ours has, with the same effect.
+        session = await self._session(f"{pool}/{request.key_id}/{id(request) if is_fresh else 0}")
+        refused = self._egress.refuse_url(request.url.partition("?")[0], may_escape=True)
         if refused:
             raise UpstreamError(
                 _UNREACHABLE, f"The provider's address is not allowed: {refused}.", sent=False

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+import socket
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import aiohttp
 import sqlalchemy as sa
 
-from tests.servers import files_of, postgres_files
+from tests.servers import files_of, postgres_files, sqlite_database
 from xairouter.app import House, make_server
-from xairouter.manage.owners import create_owner
+from xairouter.manage.owners import Secrets, create_owner, delete_owner, list_owners
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.standin.server import StandIn
@@ -64,7 +65,8 @@ class Rig:
     owner_id: str
     recovery_code: str
     _server: Any
-    _task: asyncio.Task[None]
+    _listening: socket.socket
+    _ticks: asyncio.Task[None]
     session: aiohttp.ClientSession
     is_beside: bool = False
 
@@ -113,15 +115,19 @@ class Rig:
         assert answer.status == 201, answer.body
         return answer.json()
 
+    async def add_account(self, name: str = "team", *, key: str = "", **fields: Any) -> Any:
+        """Make a sub-account; the answer has the account, its first key and that key's secret."""
+        made = await self.ask("POST", "/api/v1/accounts", {"name": name, **fields}, key=key)
+        assert made.status == 201, made.body
+        return made.json()
+
     async def new_owner(self, name: str) -> Any:
-        return await create_owner(
-            self.house.database, self.house.room.witness, name, None, seen_by_operator=True
-        )
+        return await _new_owner(self.house, name)
 
     async def records(self, *, key: str = "", expect: int | None = None, query: str = "") -> Any:
         """Usage records, newest first, once everything finished is stored."""
         items: list[Any] = []
-        for _ in range(200):
+        for _ in range(3000):
             await self.house.drain.drain()
             # The journal is empty when the last finished call is stored, whoever stores it.
             if self.house.journal.size == 0 or expect is not None:
@@ -144,14 +150,18 @@ class Rig:
         return await self.ask("POST", "/v1/chat/completions", body, key=key)
 
     async def raw(self, data: bytes, *, wait: float = 5.0) -> bytes:
-        """Send bytes as they are; everything that comes back until the end or the wait is over."""
+        """Send bytes as they are; everything that comes back until the end of the connection, or
+        until nothing has come behind it for so long."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         found = b""
         try:
-            async with asyncio.timeout(wait):
-                while chunk := await reader.read(65536):
-                    found += chunk
+            async with asyncio.timeout(120):
+                found = await reader.read(65536)
+            if found:
+                async with asyncio.timeout(wait):
+                    while chunk := await reader.read(65536):
+                        found += chunk
         except TimeoutError:
             pass
         finally:
@@ -198,25 +208,65 @@ class Rig:
         found = files_of(self.house.settings.data_dir)
         return found | await asyncio.to_thread(postgres_files, url) if url else found
 
+    async def with_new_owner(self) -> "Rig":
+        """The same router with an owner, a stand-in and client connections of a test's own."""
+        made = await _new_owner(self.house, "acme")
+        standin = StandIn()
+        return replace(
+            self,
+            standin=standin,
+            standin_port=await standin.start(),
+            key=made.api_key,
+            owner_id=made.account.id,
+            recovery_code=made.recovery_code or "",
+            session=_client(),
+        )
+
+    async def delete_owners(self) -> None:
+        """Leave the installation without owners, as a new one is."""
+        for owner in await list_owners(self.house.database):
+            await delete_owner(self.house.database, owner.id)
+            await self.house.directory.changed(owner.id)
+
+    async def leave(self) -> None:
+        """Undo ``with_new_owner``; the router goes on."""
+        await self.session.close()
+        await self.standin.stop()
+        await self.delete_owners()
+
     async def stop(self) -> None:
         await self.session.close()
-        self._server.should_exit = True
-        await self._task
+        # What uvicorn's own loop and the reading of changes would notice at their next look, a
+        # tenth and a quarter of a second later.
+        self._ticks.cancel()
+        await self._server.shutdown(sockets=[self._listening])
+        self.house._stop.set()
+        self.house.directory._hurry.set()
         await self.house.stop()
         if not self.is_beside:
             await self.standin.stop()
+
+
+async def _new_owner(house: House, name: str) -> Secrets:
+    return await create_owner(house.database, house.room.witness, name, None, seen_by_operator=True)
+
+
+def _client() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=True)
 
 
 async def start_rig(data_dir: Path, *, beside: Rig | None = None, **settings: Any) -> Rig:
     """Start a router on a free port; ``beside`` another one of the same installation, it knows the
     same owner and stand-in."""
     options: dict[str, Any] = {"allow_private_providers": True, "port": 0, **settings}
-    house = House(Settings(data_dir=data_dir, **options), price_list())
+    settings_made = Settings(data_dir=data_dir, **options)
+    if not settings_made.database_url:
+        sqlite_database(data_dir / "xairouter.db")
+    house = House(settings_made, price_list())
     await house.start()
     if beside is None:
-        made = await create_owner(
-            house.database, house.room.witness, "acme", None, seen_by_operator=True
-        )
+        made = await _new_owner(house, "acme")
         known = made.api_key, made.account.id, made.recovery_code or ""
         standin = StandIn()
         standin_port = await standin.start()
@@ -225,10 +275,8 @@ async def start_rig(data_dir: Path, *, beside: Rig | None = None, **settings: An
         standin, standin_port = beside.standin, beside.standin_port
     server, bound = make_server(house, partial(house.running.drain, 0.2))
     server.config.load()
-    task = asyncio.create_task(server._serve(sockets=[bound]))
-    while not server.started:
-        await asyncio.sleep(0.005)
-    connector = aiohttp.TCPConnector(limit=0)
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup(sockets=[bound])
     return Rig(
         house,
         standin,
@@ -236,7 +284,8 @@ async def start_rig(data_dir: Path, *, beside: Rig | None = None, **settings: An
         int(bound.getsockname()[1]),
         *known,
         server,
-        task,
-        aiohttp.ClientSession(connector=connector, auto_decompress=True),
+        bound,
+        asyncio.create_task(server.main_loop()),
+        _client(),
         is_beside=beside is not None,
     )

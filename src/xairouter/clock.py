@@ -9,6 +9,7 @@ import contextlib
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from xairouter.errors import ConfigError
 
@@ -27,12 +28,20 @@ def format_id(prefix: str, at_ms: int, entropy: int) -> str:
     sort by the time at which they were made.
     """
     value = ((at_ms & (1 << 48) - 1) << 80) | (entropy & (1 << 80) - 1)
-    pairs = [_PAIRS[value >> shift & 1023] for shift in _SHIFTS]
-    return f"{prefix}_{''.join(pairs)}"
+    return f"{prefix}_{_in_base32(value, 13)}"
 
 
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
-_SHIFTS = range(120, -1, -10)
+
+
+def _in_base32(value: int, pairs: int) -> str:
+    return "".join([_PAIRS[value >> 10 * place & 1023] for place in reversed(range(pairs))])
+
+
+@lru_cache(maxsize=4)
+def _about(moment: int) -> str:
+    """The first 8 digits of an id, which ids share that are made within 1024 milliseconds."""
+    return _in_base32(moment, 4)
 
 
 class _Chance:
@@ -40,23 +49,26 @@ class _Chance:
     rest of an id. They are no secrets."""
 
     def __init__(self) -> None:
-        self._block, self._at = b"", 0
+        self._block, self._at = "", 0
 
-    def take(self) -> int:
-        """80 bits."""
-        if self._at >= len(self._block):
-            self._block, self._at = secrets.token_bytes(4000), 0
-        taken = self._block[self._at : self._at + 10]
-        self._at += 10
-        return int.from_bytes(taken, "big")
+    def take(self) -> str:
+        """80 bits, as 16 digits in base32."""
+        at = self._at
+        if at >= len(self._block):
+            self._block, at = secrets.token_bytes(6400).translate(_DIGIT_OF_BYTE).decode(), 0
+        self._at = at + 16
+        return self._block[at : at + 16]
 
 
+_DIGIT_OF_BYTE = _CROCKFORD.encode() * 8
+"""Five bits of a random byte make a digit, each as likely as any other."""
 _CHANCE = _Chance()
 
 
 def fresh_id(prefix: str) -> str:
     """A new id with the given prefix, unique by chance and sortable by time."""
-    return format_id(prefix, now_ms(), _CHANCE.take())
+    at_ms = now_ms()
+    return f"{prefix}_{_about(at_ms >> 10)}{_PAIRS[at_ms & 1023]}{_CHANCE.take()}"
 
 
 def made_at_ms(identifier: str) -> int:
@@ -73,6 +85,9 @@ def rfc3339(at_ms: int) -> str:
     return text.replace("+00:00", "Z")
 
 
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+
 def parse_instant(text: str) -> int:
     """An RFC 3339 instant as milliseconds since 1970; raises ConfigError with a sentence."""
     try:
@@ -81,7 +96,7 @@ def parse_instant(text: str) -> int:
         raise ConfigError([f"“{text[:40]}” is not an instant like 2026-11-23T06:26:09Z."]) from None
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
-    return int(value.timestamp() * 1000)
+    return _in_utc(value)
 
 
 def as_ms(moment: datetime | None) -> int | None:
@@ -90,10 +105,17 @@ def as_ms(moment: datetime | None) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    return _in_utc(moment)
 
 
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so many seconds, or until told to stop."""
+def _in_utc(moment: datetime) -> int:
+    """Milliseconds since 1970; of the years 1 and 9999 in another zone, the first or last instant that
+    UTC can name."""
+    return min(max(int(moment.timestamp() * 1000), FIRST_MS), LAST_MS)
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait so many seconds, or until told to stop; returns whether to go on."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
+    return not stop.is_set()

@@ -3,26 +3,42 @@
 import asyncio
 import shutil
 import ssl
-import stat
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
-from xairouter.app import check_cryptography
+from xairouter.custody.derive import check_cryptography
+from xairouter.custody.witness import Witness
 from xairouter.errors import XAIRouterError
+from xairouter.ledger.salvage import damage_of, set_aside
+from xairouter.locks import holders, lock_files
+from xairouter.manage.opening import open_database
+from xairouter.process import allow_descriptors, open_to_others
 from xairouter.providers.table import PROVIDERS
 from xairouter.settings import Settings
 from xairouter.storage.database import Database
 
+DESCRIPTORS_BESIDE_CALLS = 200
+"""The database, the journal, threads, idle connections; a call takes one to its client and one to its
+provider."""
 _FIRST_PROVIDERS = ("openai", "anthropic", "gemini")
+
+
+class State(StrEnum):
+    """What a check found; NOTE is nothing to repair."""
+
+    OK = "ok"
+    NOTE = "note"
+    BAD = "bad"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: ``state`` is ok, note or bad; ``says`` is a sentence with what to do."""
+    """One check; ``says`` is a sentence with what to do."""
 
     what: str
-    state: str
+    state: State
     says: str
 
 
@@ -33,6 +49,9 @@ async def examine(settings: Settings, *, offline: bool = False) -> list[Finding]
         _cryptography,
         _database,
         _files,
+        _router,
+        _journal,
+        _descriptors,
         _clock,
         _roots,
     ]
@@ -45,22 +64,29 @@ async def _cryptography(settings: Settings) -> list[Finding]:
     try:
         check_cryptography()
     except XAIRouterError as error:
-        return [Finding("cryptography", "bad", str(error))]
-    return [Finding("cryptography", "ok", "ML-KEM-768, X25519 and HPKE work.")]
+        return [Finding("cryptography", State.BAD, str(error))]
+    return [Finding("cryptography", State.OK, "ML-KEM-768, X25519 and HPKE work.")]
 
 
 async def _database(settings: Settings) -> list[Finding]:
     if not settings.database_url and not settings.data_dir.exists():
-        return [Finding("database", "note", "There is none yet; serve makes it.")]
+        return [Finding("database", State.NOTE, "There is none yet; serve makes it.")]
     database = Database(settings.effective_database_url)
     try:
-        await database.migrate()
+        await open_database(database, Witness(settings.witness_file), settings.shown_database)
+        lacking = await database.lacking()
+        if lacking:
+            named = ", ".join(lacking[:5])
+            says = f"Its schema says that it is current, and lacks {named}; restore a backup."
+            return [Finding("database", State.BAD, says)]
         damage = await database.damage()
         if damage:
-            return [Finding("database", "bad", damage)]
-        return [Finding("database", "ok", "It opens, its schema is current and it is undamaged.")]
+            return [Finding("database", State.BAD, damage)]
+        return [
+            Finding("database", State.OK, "It opens, its schema is current and it is undamaged.")
+        ]
     except XAIRouterError as error:
-        return [Finding("database", "bad", str(error))]
+        return [Finding("database", State.BAD, str(error))]
     finally:
         await database.close()
 
@@ -68,33 +94,69 @@ async def _database(settings: Settings) -> list[Finding]:
 async def _files(settings: Settings) -> list[Finding]:
     folder = settings.data_dir
     if not folder.exists():
-        return [Finding("files", "note", f"{folder} does not exist yet; serve makes it.")]
+        return [Finding("files", State.NOTE, f"{folder} does not exist yet; serve makes it.")]
     findings = []
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if mode & 0o077:
+    others = open_to_others(folder)
+    if others:
+        named = ", ".join(str(path) for path in others[:5])
         findings.append(
-            Finding("files", "note", f"Others can read {folder}; run: chmod 700 {folder}")
+            Finding(
+                "files", State.BAD, f"Others may read or write {named}; run: chmod -R go= {folder}"
+            )
         )
     free = shutil.disk_usage(folder).free
     if free < settings.journal_max_bytes:
         findings.append(
-            Finding("disk", "note", f"{free // 2**20} MB are free, less than the journal may use.")
+            Finding(
+                "disk", State.NOTE, f"{free // 2**20} MB are free, less than the journal may use."
+            )
         )
-    return findings or [Finding("files", "ok", "The data directory is private and has room.")]
+    return findings or [Finding("files", State.OK, "The data directory is private and has room.")]
+
+
+async def _router(settings: Settings) -> list[Finding]:
+    files = lock_files(settings.data_dir, settings.database_file)
+    named = " and ".join(dict.fromkeys(who for path in files for who in holders(path)))
+    return [Finding("router", State.OK, f"It runs: {named}." if named else "None runs here now.")]
+
+
+async def _journal(settings: Settings) -> list[Finding]:
+    findings = []
+    for path in set_aside(settings.data_dir / "journal"):
+        places = damage_of(path)
+        where = ", ".join(f"{gap.size} bytes from byte {gap.at} on" for gap in places[:5])
+        more = f", and {len(places) - 5} other places" if len(places) > 5 else ""
+        says = (
+            f"{path} was damaged on disk ({where}{more}). What could be read around that is stored. "
+            "Look at the disk, then remove the file."
+        )
+        findings.append(Finding("journal", State.BAD, says))
+    return findings or [Finding("journal", State.OK, "No damaged file is kept.")]
+
+
+async def _descriptors(settings: Settings) -> list[Finding]:
+    may, needed = allow_descriptors(), DESCRIPTORS_BESIDE_CALLS + 2 * settings.max_running
+    if may < needed:
+        says = (
+            f"{may} files and connections may be open, but {settings.max_running} calls "
+            f"(XAIROUTER_MAX_RUNNING) need {needed}: raise the hard limit (ulimit -Hn, LimitNOFILE)."
+        )
+        return [Finding("file descriptors", State.NOTE, says)]
+    return [Finding("file descriptors", State.OK, f"serve raises its own limit to {may}.")]
 
 
 async def _clock(settings: Settings) -> list[Finding]:
     if not 1_700_000_000 < time.time() < 4_000_000_000:
-        return [Finding("clock", "bad", "The clock is far off; expiry and TLS depend on it.")]
-    return [Finding("clock", "ok", "It shows a plausible time.")]
+        return [Finding("clock", State.BAD, "The clock is far off; expiry and TLS depend on it.")]
+    return [Finding("clock", State.OK, "It shows a plausible time.")]
 
 
 async def _roots(settings: Settings) -> list[Finding]:
     count = len(ssl.create_default_context().get_ca_certs())
     paths = ssl.get_default_verify_paths()
     if count == 0 and not paths.cafile and not paths.capath:
-        return [Finding("TLS roots", "bad", "There are none; install ca-certificates.")]
-    return [Finding("TLS roots", "ok", "The system has certificate authorities.")]
+        return [Finding("TLS roots", State.BAD, "There are none; install ca-certificates.")]
+    return [Finding("TLS roots", State.OK, "The system has certificate authorities.")]
 
 
 async def _reach(settings: Settings) -> list[Finding]:
@@ -109,7 +171,7 @@ async def _reach(settings: Settings) -> list[Finding]:
                     host, 443, ssl=ssl.create_default_context()
                 )
             writer.close()
-            findings.append(Finding(host, "ok", "It can be reached."))
+            findings.append(Finding(host, State.OK, "It can be reached."))
         except (OSError, TimeoutError):
-            findings.append(Finding(host, "note", "It cannot be reached from here."))
+            findings.append(Finding(host, State.NOTE, "It cannot be reached from here."))
     return findings

@@ -10,6 +10,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from xairouter.errors import ErrorCode
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("xairouter")
 
 
@@ -57,7 +59,7 @@ class Metrics:
             ["dialect", "outcome"],
             registry=self.registry,
         )
-        self.refusals = Counter(
+        self._refusals = Counter(
             "xairouter_refusals", "Refusals of our own, by code.", ["code"], registry=self.registry
         )
         self._attempts = Counter(
@@ -127,6 +129,10 @@ class Metrics:
     def call_ended(self, dialect: str, outcome: str) -> None:
         """Count a call; the library's own counters are dear, so they get sums, by ``refresh``."""
         self._ended[dialect, outcome] += 1
+
+    def refused(self, code: ErrorCode) -> None:
+        """Count a refusal of our own."""
+        self._refusals.labels(code).inc()
 
     def attempted(self) -> None:
         """Count a request sent to a provider."""

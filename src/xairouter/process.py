@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
+import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 YOUNG_OBJECTS = 5000
 """So many new objects have the collector look at them; Python's own number is 700."""
@@ -35,6 +38,72 @@ def harden_process() -> None:
 
         pr_set_dumpable = 4  # linux/prctl.h
         ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+MOST_DESCRIPTORS = 1 << 20
+
+
+def allow_descriptors() -> int:
+    """Raise the number of files and connections that may be open to what the system allows (the hard
+    limit); returns it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
+def keep_files_private() -> None:
+    """What this process and those that it starts make from now on is readable by its user alone."""
+    os.umask(0o077)
+
+
+def open_to_others(data_dir: Path) -> list[Path]:
+    """The data directory, and the router's own files and folders in it, that users other than its
+    owner may read or write. Links are not followed."""
+    return [path for path in _own_paths(data_dir) if stat.S_IMODE(path.lstat().st_mode) & 0o077]
+
+
+def make_private(data_dir: Path) -> tuple[list[Path], list[Path]]:
+    """Take the rights of others from whatever ``open_to_others`` finds: (what was changed, what could
+    not be, such as a volume's root that is not this user's)."""
+    changed, left = [], []
+    for path in open_to_others(data_dir):
+        try:
+            path.chmod(0o700 if path.is_dir() else 0o600, follow_symlinks=False)
+            changed.append(path)
+        except (OSError, NotImplementedError):
+            left.append(path)
+    return changed, left
+
+
+def private_folder(data_dir: Path, warn: Callable[..., None]) -> None:
+    """Make the data directory, or take from others what an older version or a copy let them read."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    changed, left = make_private(data_dir)
+    if changed:
+        warn("files_were_open_to_others", made_private=[path.name for path in changed])
+    if left:
+        warn("files_are_open_to_others", cannot_change=[str(path) for path in left])
+
+
+def _own_paths(data_dir: Path) -> Iterator[Path]:
+    yield data_dir
+    for pattern in (
+        "xairouter.db*",
+        "router.lock",
+        "vault-witness",
+        "journal",
+        "journal/*",
+        "journal/*/*",
+    ):
+        for path in data_dir.glob(pattern):
+            # Another process may remove a segment at any time.
+            with contextlib.suppress(FileNotFoundError):
+                if not path.is_symlink() and (path.is_dir() or path.is_file()):
+                    yield path
 
 
 class Garbage:

@@ -8,6 +8,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +18,10 @@ from xairouter.errors import ConfigError
 MB = 1024 * 1024
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/\s]*@")
 """The password in a URL."""
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\Z")
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://([a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?\Z"
+)
 
 
 class Settings(BaseSettings):
@@ -55,6 +60,16 @@ class Settings(BaseSettings):
         "PostgreSQL and Valkey.",
     )
     public_url: str = Field("", description="Address under which clients reach the router.")
+    console_host: str = Field(
+        "",
+        description="A host name of their own for console and management API, which then answer there "
+        "and nowhere else, and where calls are not answered; empty: one host for everything.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins (comma separated, like https://app.example) whose scripts may call the "
+        "data plane from a browser; empty: none.",
+    )
     allow_private_providers: bool = Field(
         False, description="Let providers live on loopback and private networks, and use http://."
     )
@@ -63,7 +78,10 @@ class Settings(BaseSettings):
     )
     max_body: int = Field(64 * MB, ge=1024, description="Largest request body, in bytes.")
     max_buffered: int = Field(
-        256 * MB, ge=1024, description="Largest sum of request bodies held at once, in bytes."
+        256 * MB,
+        ge=1024,
+        description="Largest sum of request bodies held at once, in bytes; an owner may hold as much as "
+        "is free, so at most half of it.",
     )
     max_running: int = Field(
         8000,
@@ -135,6 +153,9 @@ class Settings(BaseSettings):
     body_idle_seconds: float = Field(
         30, gt=0, description="Longest silence of a client within a request body, in seconds."
     )
+    body_seconds: float = Field(
+        300, gt=0, description="Seconds in which a whole request body must arrive."
+    )
     connections_per_address: int = Field(
         1000, ge=1, description="Most open connections from one client address."
     )
@@ -156,6 +177,21 @@ class Settings(BaseSettings):
             ipaddress.ip_network(network, strict=False)
         return value
 
+    @field_validator("console_host")
+    @classmethod
+    def _only_a_name(cls, value: str) -> str:
+        name = value.strip().lower().removesuffix(".")
+        if name and not _HOST_NAME.match(name):
+            raise ValueError("must be a host name, without scheme, port and path")
+        return name
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(_origin(part) for part in value)
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -167,6 +203,38 @@ class Settings(BaseSettings):
     def effective_database_url(self) -> str:
         """The database's URL, the embedded SQLite file where none was named."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute()}/xairouter.db"
+
+    @property
+    def database_file(self) -> Path | None:
+        """The file of an SQLite database; None for a server's, or one in memory."""
+        scheme, _, rest = self.effective_database_url.partition(":///")
+        path = rest.partition("?")[0]
+        if not scheme.startswith("sqlite") or not path or path.startswith(":"):
+            return None
+        return Path(path)
+
+    @property
+    def shown_database(self) -> str:
+        """Where the database is, for a person to read."""
+        return str(self.database_file or _PASSWORD.sub(r"\1…@", self.effective_database_url))
+
+    def console_url(self, otherwise: str) -> str:
+        """The address of the console: the public one, or ``otherwise`` where none is set, at the
+        console's own host where it has one."""
+        base = self.public_url.rstrip("/") or otherwise
+        if not self.console_host:
+            return base
+        parts = urlsplit(base)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{self.console_host}{port}"
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Origins whose scripts may call the data plane: where the console has a host of its own, its
+        playground too."""
+        if not (self.console_host and self.public_url):
+            return self.cors_origins
+        return (*self.cors_origins, _origin(self.console_url("")))
 
     @property
     def witness_file(self) -> Path:
@@ -185,6 +253,16 @@ class Settings(BaseSettings):
         if name in options:
             return "option"
         return f"XAIROUTER_{name.upper()}" if name in self.model_fields_set else "default"
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it: in lower case, without the scheme's own port."""
+    found = _ORIGIN.match(text.lower())
+    if not found:
+        raise ValueError(f"“{text[:100]}” is no origin; give scheme://host or scheme://host:port")
+    scheme, host, port = found.groups()
+    usual = {"http": "80", "https": "443"}.get(scheme)
+    return f"{scheme}://{host}" + (f":{port}" if port and port != usual else "")
 
 
 def load(**options: Any) -> Settings:
@@ -219,6 +297,11 @@ def load(**options: Any) -> Settings:
     if settings.database_url and scheme not in ("postgresql", "postgres", "sqlite"):
         problems.append(
             "XAIROUTER_DATABASE_URL: give postgresql://… or sqlite:///…, or leave it empty."
+        )
+    if settings.console_host and urlsplit(settings.public_url).hostname == settings.console_host:
+        problems.append(
+            "XAIROUTER_CONSOLE_HOST: must differ from the host of XAIROUTER_PUBLIC_URL, where calls "
+            "are answered."
         )
     if problems:
         raise ConfigError(problems)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from xairouter.app import GIVE_WAY
+from xairouter.app import GIVE_WAY, listen
 from xairouter.errors import ConfigError
 from xairouter.observe import log
 from xairouter.settings import Settings
@@ -87,7 +87,7 @@ class Supervisor:
     def run(self) -> int:
         """Returns the exit status: 0 after SIGTERM or SIGINT, 1 where workers do not stay up."""
         settings = self._settings
-        bound = socket.create_server((settings.host, settings.port), backlog=4096)
+        bound = listen(settings.host, settings.port)
         bound.set_inheritable(True)
         folder = Path(tempfile.mkdtemp(prefix="xairouter-metrics-"))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,6 @@ storage after it was shown once. Skipped by name where no Chromium is there;
 folder.
 """
 
-import asyncio
 import os
 import re
 import shutil
@@ -159,7 +158,7 @@ async def _furnish(rig: Rig) -> dict[str, str]:
     names = ["gpt-4o", "gpt-4o-mini", "o3", "claude-sonnet-4-5"]
     rig.standin.documents = {"/models": {"data": [{"id": name} for name in names]}}
     key = await rig.add_provider_key(name="openai-main", models=None, verify=True)
-    await rig.add_provider_key(name="spare", secret="sk-tired-0123456789abcdefgh", level=2)
+    await rig.add_provider_key(name="spare", secret="sk-limited-0123456789abcdefgh", level=2)
     await rig.ask("PUT", "/api/v1/prices", {"gpt-4o*": {"input": 2.5, "output": 10}})
     made = {}
     for name, manages in (("platform", True), ("batch-jobs", False)):
@@ -203,6 +202,7 @@ def _pages(ids: dict[str, str]) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_every_room_reads_well_and_complains_of_nothing(
@@ -224,6 +224,7 @@ async def test_every_room_reads_well_and_complains_of_nothing(
     await context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", ["phone", "desk"])
 async def test_a_newcomer_comes_from_the_link_to_the_first_call(
@@ -265,6 +266,7 @@ async def test_a_newcomer_comes_from_the_link_to_the_first_call(
     await context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["manager", "member"])
 async def test_others_see_what_they_may_and_no_more(rig: Rig, chromium: Browser, role: str):
     ids = await _furnish(rig)
@@ -296,6 +298,7 @@ async def test_others_see_what_they_may_and_no_more(rig: Rig, chromium: Browser,
     await context.close()
 
 
+@pytest.mark.slow
 async def test_the_operator_invites_suspends_and_deletes_owners(rig: Rig, chromium: Browser):
     token = await operators.make_operator_link(rig.house.database)
     context = await _context(chromium, "desk", "light")
@@ -323,6 +326,7 @@ async def test_the_operator_invites_suspends_and_deletes_owners(rig: Rig, chromi
     await context.close()
 
 
+@pytest.mark.slow
 async def test_an_account_is_made_invited_ruled_and_deleted(rig: Rig, chromium: Browser):
     await _furnish(rig)
     context = await _context(chromium, "desk", "light")
@@ -392,6 +396,7 @@ async def test_an_account_is_made_invited_ruled_and_deleted(rig: Rig, chromium: 
     await context.close()
 
 
+@pytest.mark.slow
 async def test_a_provider_key_is_tested_replaced_disabled_and_deleted(rig: Rig, chromium: Browser):
     ids = await _furnish(rig)
     context = await _context(chromium, "desk", "dark")
@@ -422,11 +427,12 @@ async def test_a_provider_key_is_tested_replaced_disabled_and_deleted(rig: Rig, 
     await context.close()
 
 
+@pytest.mark.slow
 async def test_trouble_is_shown_where_it_can_be_mended(rig: Rig, chromium: Browser):
     await rig.add_provider_key(name="rejected one")
-    await rig.add_provider_key(name="tired one", secret="sk-tired-0123456789abcdefgh", level=2)
+    await rig.add_provider_key(name="limited one", secret="sk-limited-0123456789abcdefgh", level=2)
     await rig.chat("nobody-knows-me")
-    rig.standin.failing = {"sk-tired-0123456789abcdefgh": "fault-429"}
+    rig.standin.failing = {"sk-limited-0123456789abcdefgh": "fault-429"}
     rig.standin.rejected.add(SECRET)
     keys = (await rig.ask("GET", "/api/v1/provider-keys")).json()["items"]
     for key in keys:
@@ -459,6 +465,7 @@ async def test_trouble_is_shown_where_it_can_be_mended(rig: Rig, chromium: Brows
     await context.close()
 
 
+@pytest.mark.slow
 async def test_what_is_typed_outlives_a_server_that_is_away_and_a_session_that_ended(
     rig: Rig, chromium: Browser
 ):
@@ -494,6 +501,7 @@ async def test_what_is_typed_outlives_a_server_that_is_away_and_a_session_that_e
     await context.close()
 
 
+@pytest.mark.slow
 async def test_calls_and_figures_appear_as_they_come_in(rig: Rig, chromium: Browser):
     await rig.add_provider_key()
     context = await _context(chromium, "desk", "light")
@@ -501,13 +509,14 @@ async def test_calls_and_figures_appear_as_they_come_in(rig: Rig, chromium: Brow
     page = watched.page
     await _sign_in(page, rig)
     other = await context.new_page()
-    await other.goto(f"{rig.url}/console/calls")
-    await asyncio.sleep(0.5)
+    # Its answer begins once it is known what the page has seen already.
+    async with other.expect_response(lambda answer: "/console/live" in answer.url):
+        await other.goto(f"{rig.url}/console/calls")
     await rig.chat("demo-large")
-    await other.wait_for_selector("td:has-text('demo-large')", timeout=8000)
-    await page.wait_for_selector("#figures table:has-text('demo-large')", timeout=8000)
+    await other.wait_for_selector("td:has-text('demo-large')", timeout=60_000)
+    await page.wait_for_selector("#figures table:has-text('demo-large')", timeout=60_000)
     await rig.ask("POST", "/v1/messages", {"model": "<b>x</b>", "max_tokens": 9, "messages": []})
-    await other.wait_for_selector("td:has-text('<b>x</b>')", timeout=8000)
+    await other.wait_for_selector("td:has-text('<b>x</b>')", timeout=60_000)
     # A cut connection comes back by itself, and what came in meanwhile is there.
     await context.set_offline(True)
     await rig.chat("while-away")
@@ -519,6 +528,7 @@ async def test_calls_and_figures_appear_as_they_come_in(rig: Rig, chromium: Brow
     await context.close()
 
 
+@pytest.mark.slow
 async def test_the_playground_talks_in_every_dialect_and_keeps_its_key_to_itself(
     rig: Rig, chromium: Browser
 ):
@@ -569,6 +579,7 @@ async def test_the_playground_talks_in_every_dialect_and_keeps_its_key_to_itself
     await context.close()
 
 
+@pytest.mark.slow
 async def test_everything_can_be_reached_by_keyboard(rig: Rig, chromium: Browser):
     await _furnish(rig)
     context = await _context(chromium, "desk", "light")
@@ -620,6 +631,7 @@ async def test_everything_can_be_reached_by_keyboard(rig: Rig, chromium: Browser
     await context.close()
 
 
+@pytest.mark.slow
 async def test_tables_sort_and_charts_tell_their_values(rig: Rig, chromium: Browser):
     await _furnish(rig)
     context = await _context(chromium, "desk", "light")
@@ -646,6 +658,7 @@ async def test_tables_sort_and_charts_tell_their_values(rig: Rig, chromium: Brow
     await context.close()
 
 
+@pytest.mark.slow
 async def test_it_works_without_script_and_under_its_own_policy(rig: Rig, chromium: Browser):
     ids = await _furnish(rig)
     context = await chromium.new_context(

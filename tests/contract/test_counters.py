@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.servers import valkey_url
-from xairouter.counters.interface import Counted, Counters, Exceeded, Held, Past, Tally
+from xairouter.accounting.counts import Counts
+from xairouter.counters.interface import Correction, Counted, Counters, Exceeded, Held, Past
 from xairouter.counters.memory import MemoryCounters
-from xairouter.counters.valkey import ValkeyCounters, _Settled
-from xairouter.policy.limits import WHOLE, Demand
-from xairouter.policy.windows import WINDOWS, period_of
+from xairouter.counters.settlements import Settled
+from xairouter.counters.valkey import ValkeyCounters
+from xairouter.policy.limits import WHOLE, Demand, Key
+from xairouter.policy.windows import DAY, MONTH, WINDOWS, Period, period_of
 
 UTC = ZoneInfo("UTC")
 START = 1_780_000_000_000
@@ -31,8 +33,8 @@ class Clock:
         return self.at
 
 
-async def nothing(*_: Any) -> Past:
-    return Past([])
+async def nothing(_: str, keys: Sequence[Key], *__: Any) -> dict[Key, Past]:
+    return {key: Past([]) for key in keys}
 
 
 def memory(clock: Clock) -> Counters:
@@ -86,7 +88,7 @@ async def test_a_limit_admits_as_many_as_it_says_and_then_says_when_the_next_fit
     for _ in range(3):
         held = await counters.reserve(call(clock), [demand("rpm", 3)])
         assert isinstance(held, Held)
-        counters.settle(held, Tally(1))
+        counters.settle(held, Counts(1))
     refused = await counters.reserve(call(clock), [demand("rpm", 3)])
     assert isinstance(refused, Exceeded)
     assert refused.retry_after == 61
@@ -112,8 +114,8 @@ async def test_what_is_used_takes_the_place_of_what_was_reserved(make: Any):
     asked = [demand("tpm", 100, 60), demand("day", 1000, 500), demand("concurrency", 5)]
     held = await counters.reserve(call(clock), asked)
     assert await counters.used(OWNER[0], asked, UTC) == [60, 500, 1]
-    counters.settle(held, Tally(1, 90, 100))
-    counters.settle(held, Tally(1, 90, 100))
+    counters.settle(held, Counts(1, 90, 100))
+    counters.settle(held, Counts(1, 90, 100))
     assert await counters.used(OWNER[0], asked, UTC) == [90, 100, 0], "and counts once"
 
 
@@ -122,7 +124,7 @@ async def test_a_call_that_reached_nobody_counts_for_nothing(make: Any):
     counters = make(clock)
     asked = [demand(name, 10) for name in WINDOWS]
     held = await counters.reserve(call(clock), asked)
-    counters.settle(held, Tally())
+    counters.settle(held, Counts())
     assert await counters.used(OWNER[0], asked, UTC) == [0] * len(asked)
 
 
@@ -146,6 +148,12 @@ async def test_a_call_counts_against_every_account_of_its_path_and_every_pattern
     assert await counters.used(OWNER[0], asked, UTC) == [5, 5, 3]
 
 
+def _period(kind: Period, at_ms: int, zone: ZoneInfo) -> tuple[int, int]:
+    start, end = period_of(kind, at_ms, zone)
+    assert end is not None
+    return start, end
+
+
 async def test_a_refusal_names_the_first_kind_and_waits_for_all(make: Any):
     clock = Clock()
     counters = make(clock)
@@ -154,7 +162,7 @@ async def test_a_refusal_names_the_first_kind_and_waits_for_all(make: Any):
     refused = await counters.reserve(call(clock), asked)
     assert isinstance(refused, Exceeded)
     assert refused.demand.name == "concurrency"
-    _, end = period_of("day", clock.at, UTC)
+    _, end = _period(DAY, clock.at, UTC)
     assert refused.retry_after == -(-(end - clock.at) // 1000)
 
 
@@ -165,19 +173,19 @@ async def test_days_and_months_are_the_owner_s(make: Any):
     day = [demand("rpd", 1)]
     await counters.reserve(call(clock, zone=zone), day)
     refused = await counters.reserve(call(clock, zone=zone), day)
-    _, end = period_of("day", clock.at, zone)
+    _, end = _period(DAY, clock.at, zone)
     assert isinstance(refused, Exceeded)
     assert refused.retry_after == -(-(end - clock.at) // 1000)
     clock.at = end
     assert isinstance(await counters.reserve(call(clock, zone=zone), day), Held)
-    assert period_of("month", START, zone)[0] % 3_600_000 == 0
+    assert _period(MONTH, START, zone)[0] % 3_600_000 == 0
 
 
 def test_a_day_in_which_the_clock_moves_has_its_own_length():
     zone = ZoneInfo("Europe/Paris")
-    start, end = period_of("day", 1_774_746_000_000, zone)  # 29 March 2026: 23 hours
+    start, end = _period(DAY, 1_774_746_000_000, zone)  # 29 March 2026: 23 hours
     assert end - start == 23 * 3_600_000
-    start, end = period_of("day", 1_792_900_000_000, zone)  # 25 October 2026: 25 hours
+    start, end = _period(DAY, 1_792_900_000_000, zone)  # 25 October 2026: 25 hours
     assert end - start == 25 * 3_600_000
 
 
@@ -185,7 +193,7 @@ async def test_the_total_never_comes_back(make: Any):
     clock = Clock()
     counters = make(clock)
     held = await counters.reserve(call(clock), [demand("total", 100, 80)])
-    counters.settle(held, Tally(1, 0, 100))
+    counters.settle(held, Counts(1, 0, 100))
     clock.at += 400 * 86_400_000
     refused = await counters.reserve(call(clock), [demand("total", 100, 1)])
     assert isinstance(refused, Exceeded)
@@ -205,7 +213,7 @@ async def test_two_hundred_at_once_are_admitted_like_one_after_the_other(make: A
     assert sum(isinstance(answer, Held) for answer in answers) == 50
     for answer in answers:
         if isinstance(answer, Held):
-            counters.settle(answer, Tally(1, 20))
+            counters.settle(answer, Counts(1, 20))
     assert await counters.used(OWNER[0], asked, UTC) == [50, 0, 1000]
 
 
@@ -293,7 +301,7 @@ def test_admission_equals_the_model_after_any_sequence(driver: str, steps: Any):
             elif open_calls:
                 held, one = open_calls.pop(size % len(open_calls))
                 one["runs"] = False
-                used = Tally() if step == "fail" else Tally(1, size * 5, size * 7)
+                used = Counts() if step == "fail" else Counts(1, size * 5, size * 7)
                 one["amounts"] = {
                     "requests": used.requests,
                     "running": 0,
@@ -318,11 +326,12 @@ async def test_what_ends_while_the_past_is_read_counts_once(driver: str):
     asked: list[frozenset[str]] = []
 
     async def history(
-        owner: str, key: Any, window: Any, now: int, zone: Any, without: frozenset[str]
-    ) -> Past:
+        owner: str, keys: Sequence[Key], now: int, zone: Any, without: frozenset[str]
+    ) -> dict[Key, Past]:
         asked.append(without)
         await gate.wait()
-        return Past([(clock.at, amount) for name, amount in past.items() if name not in without])
+        known = [(clock.at, amount) for name, amount in past.items() if name not in without]
+        return {key: Past(known) for key in keys}
 
     counters: Any = MemoryCounters(history, clock)
     if driver == "valkey":
@@ -334,7 +343,7 @@ async def test_what_ends_while_the_past_is_read_counts_once(driver: str):
     reading = asyncio.create_task(counters.used(OWNER[0], [demand("tpd", 1000, 0)], UTC))
     await asyncio.sleep(0.01)
     # The call ends, and is in the records at once, while they are read for another counter.
-    counters.settle(first, Tally(1, 30))
+    counters.settle(first, Counts(1, 30))
     past[first.call.call_id] = 30
     gate.set()
     assert await reading == [37]
@@ -349,10 +358,10 @@ async def test_a_past_that_cannot_be_read_is_read_again_and_admits_nobody():
     clock = Clock()
     broken = [True]
 
-    async def history(*_: Any) -> Past:
+    async def history(_: str, keys: Sequence[Key], *__: Any) -> dict[Key, Past]:
         if broken[0]:
             raise StorageError("away")
-        return Past([(clock.at, 5)])
+        return {key: Past([(clock.at, 5)]) for key in keys}
 
     counters = MemoryCounters(history, clock)
     for _ in range(2):
@@ -371,8 +380,84 @@ async def test_counters_that_are_read_anew_keep_what_runs():
     assert isinstance(held, Held)
     counters.forget(OWNER[0])
     assert await counters.used(OWNER[0], asked, UTC) == [60, 1]
-    counters.settle(held, Tally(1, 10))
+    counters.settle(held, Counts(1, 10))
     assert await counters.used(OWNER[0], asked, UTC) == [10, 0]
+
+
+CORRECTED = ("tpm", "tph", "tpd", "day", "month", "total")
+
+
+async def test_a_corrected_call_counts_as_its_record_says_now(make: Any):
+    """Wherever it counts and nowhere else, up and down."""
+    clock = Clock()
+    counters = make(clock)
+    asked = [demand(name, 10**6, 100) for name in ("rpd", *CORRECTED)]
+    asked += [demand("tpd", 10**6, 100, pattern="m"), demand("tpd", 10**6, 100, pattern="other")]
+    held = await counters.reserve(call(clock), asked[:-1])
+    assert isinstance(held, Held)
+    assert isinstance(await counters.reserve(call(clock, model="other"), asked[-1:]), Held)
+    before = Counts(1, 100, 100)
+    counters.settle(held, before)
+    for after in (Counts(1, 30, 20), Counts(1, 500, 700)):
+        await counters.correct(Correction(held.call, (), before, after))
+        units = {"tpm": after.tokens, "tph": after.tokens, "tpd": after.tokens}
+        want = [1, *(units.get(name, after.nano) for name in CORRECTED), after.tokens, 100]
+        assert await counters.used(OWNER[0], asked, UTC) == want
+        before = after
+
+
+async def test_a_call_of_yesterday_is_corrected_where_it_still_counts(make: Any):
+    clock = Clock()
+    counters = make(clock)
+    asked = [demand("tpm", 10**6, 100), demand("day", 10**6, 100), demand("total", 10**6, 100)]
+    held = await counters.reserve(call(clock), asked)
+    counters.settle(held, Counts(1, 100, 100))
+    clock.at += 86_400_000
+    assert isinstance(await counters.reserve(call(clock), asked), Held)
+    await counters.correct(Correction(held.call, (), Counts(1, 100, 100), Counts(1, 10, 10)))
+    assert await counters.used(OWNER[0], asked, UTC) == [100, 100, 110]
+
+
+@pytest.mark.parametrize("driver", ["memory", "valkey"])
+async def test_what_is_corrected_while_the_past_is_read_counts_once(driver: str):
+    """Whether the records that are read say the one or the other."""
+    OWNER[0] = f"acc_{next(NUMBERS)}"
+    clock = Clock()
+    made = call(clock)
+    record, reads = [100], list[Any]()
+    counters: Any = None
+
+    async def history(_: str, of: Sequence[Key], *asked: Any) -> dict[Key, Past]:
+        without = asked[-1]
+        found = Past([] if made.call_id in without else [(clock.at, record[0])])
+        if not reads:
+            # Behind the reading, or before it as another instance sees it.
+            record[0] = 30
+            await counters.correct(Correction(made, keys, Counts(1, 100, 100), Counts(1, 30, 30)))
+        reads.append(found)
+        return dict.fromkeys(of, found)
+
+    asked = [demand("tpd", 1000, 1)]
+    keys = (asked[0].key,)
+    counters = MemoryCounters(history, clock)
+    if driver == "valkey":
+        counters = in_valkey(clock, history)
+    assert await counters.used(OWNER[0], asked, UTC) == [30]
+    if driver == "valkey":
+        await counters.close()
+
+
+async def test_where_it_is_not_known_what_was_counted_counters_begin_anew(make: Any):
+    clock = Clock()
+    counters = make(clock)
+    asked = [demand("tpd", 1000, 1, account="a"), demand("tpd", 1000, 1, account="b")]
+    for one in asked:
+        held = await counters.reserve(call(clock, one.account_id), [one])
+        counters.settle(held, Counts(1, 100, 0))
+    assert await counters.used(OWNER[0], asked, UTC) == [100, 100]
+    again = Correction(call(clock, "a"), (asked[0].key,), None, Counts(1, 30, 0))
+    await counters.correct(again)
+    assert await counters.used(OWNER[0], asked, UTC) == [0, 100], "the records here know nothing"
 
 
 async def _two(lease_ms: int = 15_000) -> tuple[Clock, ValkeyCounters, ValkeyCounters]:
@@ -407,11 +492,11 @@ async def test_what_a_killed_instance_held_comes_back_with_its_lease():
     assert await two.used(OWNER[0], asked, UTC) == [400, 1, 1], "the dead one's is given back"
     # What it did use arrives later, from its journal, and counts then.
     assert isinstance(held, Held)
-    one.settle(held, Tally(1, 250))
+    one.settle(held, Counts(1, 250))
     await one.close()
     assert await two.used(OWNER[0], asked, UTC) == [650, 1, 2]
     assert isinstance(living, Held)
-    two.settle(living, Tally(1, 10))
+    two.settle(living, Counts(1, 10))
     assert await two.used(OWNER[0], asked, UTC) == [260, 0, 2]
     await two.close()
 
@@ -424,12 +509,14 @@ async def test_many_settlements_at_once_count_once_each():
     held = [await counters.reserve(call(clock), asked) for _ in range(250)]
     for one in held:
         assert isinstance(one, Held)
-        counters.settle(one, Tally(1, 7))
-    assert len(counters._queue) == 250
+        counters.settle(one, Counts(1, 7))
+    assert len(counters._settlements._queue) == 250
     assert await counters.used(OWNER[0], asked, UTC) == [250, 250 * 7, 0]
-    assert counters._queue == []
+    assert counters._settlements._queue == []
     # Sent once more, as after an answer that got lost, they count for nothing.
-    counters._queue = [_Settled(OWNER[0], one.call.call_id, Tally(1, 7)) for one in held]
+    counters._settlements._queue = [
+        Settled(OWNER[0], one.call.call_id, Counts(1, 7)) for one in held if isinstance(one, Held)
+    ]
     assert await counters.used(OWNER[0], asked, UTC) == [250, 250 * 7, 0]
     await counters.close()
 
@@ -448,14 +535,15 @@ async def test_a_server_that_is_away_admits_nobody_and_loses_no_settlement():
     port = server.port
     server.stop()
     assert isinstance(held, Held)
-    counters.settle(held, Tally(1, 10))
+    counters.settle(held, Counts(1, 10))
     with pytest.raises(StorageError, match="cannot be read now"):
         await counters.reserve(call(clock), [demand("tpd", 100, 60)])
-    assert len(counters._queue) == 1
+    assert len(counters._settlements._queue) == 1
     again = ValkeyServer(port=port)
     again.start()
-    # Its memory is gone, so counters begin anew with what the records say.
-    assert await counters.used(OWNER[0], [demand("tpd", 100, 0)], UTC) == [0]
-    assert counters._queue == []
+    # Its memory is gone, so counters begin anew with what the records say, and what is not known to
+    # be in them.
+    assert await counters.used(OWNER[0], [demand("tpd", 100, 0)], UTC) == [10]
+    assert counters._settlements._queue == []
     await counters.close()
     again.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,19 +14,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from tests.servers import drop_database, postgres_database, psql
+from tests.servers import drop_database, postgres_database, psql, sqlite_database
 from xairouter.clock import fresh_id
 from xairouter.dialects.paths import OPERATIONS
-from xairouter.domain.accounts import ACTIVE, Account
-from xairouter.domain.records import (
-    CLIENT_GONE,
-    COMPLETED,
-    INTERRUPTED,
-    REFUSED,
-    REPORTED,
-    UPSTREAM_ERROR,
-    UsageRecord,
-)
+from xairouter.domain.accounts import Account, AccountStatus
+from xairouter.domain.records import Outcome, UsageRecord, UsageSource
 from xairouter.errors import ERRORS, ConfigError, StorageError
 from xairouter.providers.table import PROVIDERS
 from xairouter.storage import changes, keys, owners, raising, records, rollups
@@ -34,6 +27,7 @@ from xairouter.storage.migrate import known_revisions
 from xairouter.storage.tables import metadata, usage_hours, usage_records
 
 OWNER = "acc_owner"
+pytestmark = pytest.mark.both
 
 
 @pytest.fixture
@@ -42,11 +36,12 @@ def url(storage: str, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def database(url: str) -> AsyncIterator[Database]:
+async def database(url: str, storage: str, tmp_path: Path) -> AsyncIterator[Database]:
+    if not storage:
+        sqlite_database(tmp_path / "x.db")
     made = Database(url)
-    await made.migrate()
     async with made.write() as connection:
-        account = Account(OWNER, OWNER, None, "acme", None, ACTIVE, True, 1)
+        account = Account(OWNER, OWNER, None, "acme", None, AccountStatus.ACTIVE, True, 1)
         await owners.add_owner(connection, account, seen_by_operator=False)
     yield made
     await made.close()
@@ -188,7 +183,7 @@ async def test_writers_of_several_instances_are_alone_and_changes_grow_in_commit
 
     reading = asyncio.create_task(read())
     await asyncio.gather(*(write(others[n % 3], n) for n in range(60)))
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, 120)
     async with database.read() as connection:
         owner = await owners.get_owner(connection, OWNER)
         whole = (await connection.execute(sa.text("SELECT seq FROM changes ORDER BY seq"))).all()
@@ -258,7 +253,8 @@ def by_hand(some: list[UsageRecord], filters: rollups.Filters, group_by: str | N
             group = row[column.get(group_by, group_by)]
         sums = found.setdefault(group, dict.fromkeys(rollups.SUMS, 0))
         for name, value in zip(raising._ADDED, raising._added(row), strict=True):
-            sums[name] += value
+            if name in sums:
+                sums[name] += value
     return found
 
 
@@ -288,7 +284,7 @@ async def test_sums_from_the_roll_ups_equal_those_from_the_records(database: Dat
     for at in range(0, len(some), 150):
         await store(database, *some[at : at + 150])
     groups = [None, *rollups.GROUPS]
-    async with database.read() as connection:
+    async with database.read(seconds=None) as connection:
         for _ in range(300):
             ends = sorted(start + dice.randint(-rollups.DAY_MS, span) for _ in "12")
             if dice.random() < 0.3:
@@ -317,7 +313,10 @@ async def test_sums_from_the_roll_ups_equal_those_from_the_records(database: Dat
             expected = by_hand(some, filters, group_by)
             if group_by is None and not expected:
                 expected = {None: dict.fromkeys(rollups.SUMS, 0)}
-            assert {row.pop("group"): row for row in found} == expected, (filters, group_by)
+            assert {
+                row["group"]: {name: sum_ for name, sum_ in row.items() if name != "group"}
+                for row in found
+            } == expected, (filters, group_by)
             top = await rollups.totals(connection, OWNER, filters, group_by, top=2)
             worth = [(row["cost_nano"], row["calls"]) for row in top]
             best = sorted(((s["cost_nano"], s["calls"]) for s in expected.values()), reverse=True)
@@ -337,7 +336,7 @@ async def test_older_sums_are_carried_over_into_the_newer_ones(url: str):
     database = Database(url)
     await database.migrate()
     async with database.write() as connection:
-        account = Account(OWNER, OWNER, None, "acme", None, ACTIVE, True, 1)
+        account = Account(OWNER, OWNER, None, "acme", None, AccountStatus.ACTIVE, True, 1)
         await owners.add_owner(connection, account, seen_by_operator=False)
     dice = random.Random(3)
     some = [
@@ -357,11 +356,22 @@ async def test_older_sums_are_carried_over_into_the_newer_ones(url: str):
             await rollups.totals(connection, OWNER, rollups.Filters(), group) for group in groups
         ]
     statements = [
+        "DROP INDEX ix_provider_objects_owner_created",
+        "ALTER TABLE provider_objects DROP COLUMN final",
+        "ALTER TABLE provider_objects DROP COLUMN call_id",
+        "ALTER TABLE usage_records DROP COLUMN settled",
+        "DROP TABLE chain_points",
+        "DROP TABLE chain_bases",
+        "DROP TABLE usage_counted",
         "DROP TABLE successions",
         "DROP TABLE usage_sums",
         "DROP INDEX ix_usage_hours_owner_account_hour",
         "ALTER TABLE usage_hours DROP COLUMN refused",
         "ALTER TABLE usage_hours DROP COLUMN cache_write_tokens",
+        "ALTER TABLE usage_hours DROP COLUMN counted_nano",
+        "ALTER TABLE usage_records DROP COLUMN counted_tokens",
+        "ALTER TABLE usage_records DROP COLUMN counted_nano",
+        "ALTER TABLE api_keys DROP COLUMN panic_of",
         "UPDATE alembic_version SET version_num = '0004'",
     ]
     async with database.write() as connection:
@@ -404,28 +414,34 @@ async def test_hostile_words_and_numbers_do_not_stop_the_drain(database: Databas
         provider_cost_nano=10**25,
     )
     assert await store(database, nasty, record(2)) == 2
-    assert await store(database, *(record(n, cost_nano=records.MOST) for n in range(3, 8))) == 5
+    assert await store(database, *(record(n, cost_nano=rollups.MOST) for n in range(3, 8))) == 5
     async with database.read() as connection:
         rows = await records.page(connection, OWNER, rollups.Filters(), before=None, limit=9)
         costs = (await connection.execute(sa.select(usage_hours.c.cost_nano))).scalars().all()
     assert len(rows) == 7
-    assert rows[-1]["model_asked"].startswith("m\ufffdxxx")
-    assert max(costs) == records.MOST, "a sum stays at the largest number"
+    assert str(rows[-1]["model_asked"]).startswith("m\ufffdxxx")
+    assert max(costs) == rollups.MOST, "a sum stays at the largest number"
 
 
 def test_the_router_s_own_words_fit_into_a_record_s_columns():
     """They are not cut to length as foreign ones are."""
-    own = {
+    own: dict[str, list[Any]] = {
         "dialect": [operation.dialect for operation in OPERATIONS],
         "method": [operation.method for operation in OPERATIONS],
-        "outcome": [COMPLETED, UPSTREAM_ERROR, CLIENT_GONE, INTERRUPTED, REFUSED],
+        "outcome": [
+            Outcome.COMPLETED,
+            Outcome.UPSTREAM_ERROR,
+            Outcome.CLIENT_GONE,
+            Outcome.INTERRUPTED,
+            Outcome.REFUSED,
+        ],
         "error_code": list(ERRORS),
-        "usage_source": [REPORTED, "none"],
+        "usage_source": [UsageSource.REPORTED, "none"],
         "provider": list(PROVIDERS),
         **{one: [fresh_id("provider")] for one in ("call_id", "owner_id", "account_id", "key_id")},
     }
     for name, words in own.items():
-        assert max(map(len, words)) <= usage_records.c[name].type.length, name
+        assert max(map(len, words)) <= getattr(usage_records.c[name].type, "length", 0), name
 
 
 async def test_names_that_no_database_holds_are_simply_unknown(database: Database):
@@ -494,11 +510,35 @@ def test_other_databases_are_refused_in_words():
         Database("mysql://host/x")
 
 
-@pytest.mark.sqlite_only
-async def test_an_sqlite_database_overwrites_what_it_deletes(database: Database):
+async def test_an_sqlite_database_overwrites_what_it_deletes(tmp_path: Path):
+    database = Database(f"sqlite:///{tmp_path}/x.db")
     async with database.read() as connection:
         found = [
             (await connection.execute(sa.text(f"PRAGMA {name}"))).scalar()
             for name in ("secure_delete", "journal_mode", "foreign_keys", "synchronous")
         ]
+    await database.close()
     assert found == [1, "wal", 1, 2]
+
+
+async def test_emptying_the_log_beside_a_long_reader_keeps_no_writer_out(tmp_path: Path):
+    """SQLite: a checkpoint that waited for the reader would hold the writers' lock meanwhile."""
+    path = tmp_path / "x.db"
+    database = Database(f"sqlite:///{path}")
+    await database.migrate()
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM owners").fetchone()
+    write = sa.text("UPDATE alembic_version SET version_num = version_num")
+    async with database.write() as connection:
+        await connection.execute(write)
+    emptying = asyncio.create_task(database.forget_deleted())
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        async with database.write(seconds=3) as connection:
+            await connection.execute(write)
+    assert not emptying.done()
+    reader.close()
+    await emptying
+    assert path.with_name("x.db-wal").stat().st_size == 0
+    await database.close()

@@ -10,8 +10,9 @@ import pytest
 
 from tests.reference_client import AiohttpClient
 from tests.servers import certificate
+from tests.waiting import at_rest, until
 from xairouter.errors import ConfigError, UpstreamError
-from xairouter.standin.faults import Reply
+from xairouter.standin.faults import FAULTS, Reply, Wire
 from xairouter.standin.server import StandIn
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.http_client import HttpClient
@@ -19,7 +20,7 @@ from xairouter.upstream.interface import Client, Limits, WireRequest, whole
 from xairouter.upstream.proxy import Proxy
 
 DRIVERS = {"own": HttpClient, "aiohttp": AiohttpClient}
-LIMITS = Limits(connect=2, first_byte=2)
+LIMITS = Limits(connect=60, first_byte=60)
 
 
 @pytest.fixture(params=DRIVERS)
@@ -98,8 +99,7 @@ async def test_a_reply_that_is_left_unread_ends_its_connection(client, standin):
     reply = await client.send("p", _post(url + "/v1/chat/completions", _chat("fault-slow")), LIMITS)
     await reply.read()
     await reply.close()
-    await asyncio.sleep(0.2)
-    assert not server._writers
+    await until(lambda: not server._writers)
 
 
 @pytest.mark.parametrize("fault", ["fault-reset-before", "fault-not-http"])
@@ -378,7 +378,7 @@ async def test_every_framing_of_a_reply_is_read(client, answer, closes, body):
 async def test_a_reply_whose_framing_is_in_doubt_is_no_reply(client, head):
     async with _raw(OK + head) as (url, _):
         with pytest.raises(UpstreamError) as caught:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 await whole(await client.send("p", _post(url), LIMITS))
         assert caught.value.code == "upstream_unreachable"
 
@@ -387,12 +387,15 @@ async def test_a_reply_whose_framing_is_in_doubt_is_no_reply(client, head):
 async def test_what_comes_behind_a_reply_is_never_the_next_one(client):
     """A provider begins a second reply before it was asked for one, and ends it afterwards."""
 
+    surplus = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"{}")
             writer.write(OK + b"content-length: 5\r\n\r\nfirst")
             await asyncio.sleep(0.05)
             writer.write(OK + b"content-length: 6\r\n")
+            surplus.set()
             await reader.readuntil(b"{}")
             writer.write(b"\r\nstolen")
         writer.close()
@@ -400,8 +403,10 @@ async def test_what_comes_behind_a_reply_is_never_the_next_one(client):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     for _ in range(2):
+        surplus.clear()
         assert await whole(await client.send("p", _post(url), LIMITS)) == b"first"
-        await asyncio.sleep(0.2)
+        await surplus.wait()
+        await asyncio.sleep(0.02)  # On loopback, what was sent is there when the loop looks next.
     await client.close()
     await asyncio.sleep(0.05)
     server.close()
@@ -419,7 +424,7 @@ async def test_trailers_without_end_are_cut_off(client):
     flood = b"".join(b"x-%d: %s\r\n" % (n, b"y" * 100) for n in range(5000))
     async with _raw(OK + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + flood) as (url, _):
         with pytest.raises(UpstreamError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 await whole(await client.send("p", _post(url), LIMITS))
 
 
@@ -455,7 +460,7 @@ async def test_an_answer_in_the_middle_of_a_large_request_is_passed_on(client):
     """The server answers and reads no further: a refusal of the size, say."""
     answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
     async with _raw(answer, reads=100) as (url, _):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             for _ in range(2):  # The second time on another connection.
                 reply = await client.send("p", _post(url, b"x" * 20_000_000), LIMITS)
                 assert (reply.status, await whole(reply)) == (413, b"no")
@@ -479,19 +484,29 @@ async def test_a_caller_that_leaves_ends_the_connection(client):
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         await is_over.wait()
     server.close()
 
 
-async def test_a_reader_that_waits_holds_the_provider_up(client, standin):
-    """Of 100 MB that nobody reads only buffers are taken."""
+async def test_a_reader_that_waits_holds_the_provider_up(client, standin, monkeypatch):
+    """Of an endless reply that nobody reads only buffers are taken."""
+    sent = 0
+
+    async def flood(wire: Wire, reply: Reply, secret: str) -> None:
+        nonlocal sent
+        await wire.head(reply, transfer_encoding="chunked")
+        while True:
+            await wire.chunk(b"x" * 65_536)
+            sent += 65_536
+
+    monkeypatch.setitem(FAULTS, "fault-flood", flood)
     _, url = standin
     reply = await client.send(
         "p", _post(url + "/v1/chat/completions", _chat("fault-flood")), LIMITS
     )
     await reply.read()
-    await asyncio.sleep(0.3)
+    assert await at_rest(lambda: sent, 40_000_000) < 40_000_000
     assert len(await reply.read()) < 2_000_000
     await reply.close()
 
@@ -504,7 +519,7 @@ async def test_connections_at_rest_are_closed_after_a_while(client, standin, mon
     monkeypatch.setattr(http_client, "IDLE_SECONDS", 0.1)
     server, url = standin
     await whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         while server._writers:
             await asyncio.sleep(0.02)
     await whole(await client.send("p", _post(url + "/v1/chat/completions", _chat()), LIMITS))

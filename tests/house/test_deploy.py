@@ -95,6 +95,17 @@ def test_the_image_runs_without_rights_and_installs_by_hash():
             assert (ROOT / source).exists(), source
 
 
+def test_every_stage_is_built_from_the_one_base_that_the_docs_say_how_to_pin():
+    text = (DEPLOY / "Containerfile").read_text()
+    [(name, base)] = re.findall(r"^ARG (\w+)=(\S+)\n(?=FROM )", text, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${" + name + "}"] * 2
+    pinned = f"--build-arg {name}={base}@sha256:<digest"
+    assert pinned in text
+    assert f"{pinned}>" in (ROOT / "docs/how-to/deploy.md").read_text()
+    # No digest of ours: it would be that of an image which nobody here has examined.
+    assert "@" not in base
+
+
 def test_hadolint_finds_no_fault_in_the_image():
     command = str(Path(sys.executable).with_name("hadolint"))
     done = subprocess.run(
@@ -109,6 +120,7 @@ def _steps(stage: str) -> Iterator[str]:
         yield found.replace("\\\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("requirements", ["runtime.txt", "runtime-otel.txt"])
 def test_the_images_own_steps_install_a_router_that_runs(tmp_path: Path, requirements: str):
     """What a builder would do in the first stage, with this Python and below a folder of ours; then
@@ -246,6 +258,9 @@ def test_the_chart_makes_what_it_says():
     settings = made["ConfigMap", "llm"]["data"]
     assert all(isinstance(value, str) for value in settings.values()), settings
     notice = float(settings["XAIROUTER_DRAIN_NOTICE_SECONDS"])
+    start = container["startupProbe"]
+    assert start["httpGet"] == container["livenessProbe"]["httpGet"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 300
     probe = container["readinessProbe"]
     assert notice > probe["periodSeconds"] * probe["failureThreshold"] + probe["timeoutSeconds"]
     drain = float(settings["XAIROUTER_DRAIN_SECONDS"])

@@ -14,6 +14,7 @@ import pytest
 
 from tests.pages import ROOT, blocks
 from tests.rig import SECRET, Rig
+from tests.rows import for_each
 from tests.servers import postgres_database, psql
 from tests.system.process import run_command
 from xairouter.console.snippets import filled
@@ -24,7 +25,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("bench/*.md"), *(ROOT / "docs").r
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@for_each("page", PAGES)
 def test_no_link_is_dead(page: Path):
     for target in LINK.findall(page.read_text()):
         if "://" in target:
@@ -234,6 +235,7 @@ async def _python(rig: Rig, code: str) -> str:
     return out.decode()
 
 
+@pytest.mark.slow
 async def test_the_readme_s_three_sdks_work_as_they_stand(rig: Rig):
     await rig.add_provider_key()
     for code in blocks("README.md", "python", rig.url):
@@ -252,6 +254,7 @@ CALLS = {
 
 
 @needs_curl
+@pytest.mark.slow
 async def test_the_console_s_snippets_work_as_they_stand(rig: Rig):
     await rig.add_provider_key()
     snippets = {one.title: one.text for one in filled(rig.url, rig.key, "demo-large")}
@@ -297,6 +300,7 @@ def test_postgresql_is_set_up_as_the_page_says():
     assert dict(parsed.query) == {"ssl": "require"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words"),
     [

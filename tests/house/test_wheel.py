@@ -10,9 +10,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path):
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
@@ -36,6 +39,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path):
     assert documents <= names, "the console shows the documentation"
 
 
+@pytest.mark.slow
 def test_the_same_source_makes_the_same_wheel(tmp_path: Path):
     """From two folders, with files of other dates: byte for byte the same."""
     digests = set()

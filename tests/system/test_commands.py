@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import sqlite_database
 from tests.system.process import create_owner, run_command, start_router
+from tests.waiting import until
 
 
 def test_owner_create_shows_key_and_code_once_and_list_does_not(tmp_path: Path):
-    made = run_command("owner", "create", "acme", "--json", data_dir=tmp_path)
+    made = run_command("owner", "create", "acme", "--json", is_new=True, data_dir=tmp_path)
     assert made.returncode == 0, made.stderr
     shown = json.loads(made.stdout)
     assert set(shown) == {"account_id", "api_key", "recovery_code"}
@@ -26,6 +28,7 @@ def test_owner_create_shows_key_and_code_once_and_list_does_not(tmp_path: Path):
 
 
 def test_owner_suspend_resume_delete_by_name(tmp_path: Path):
+    sqlite_database(tmp_path / "xairouter.db")
     run_command("owner", "create", "acme", data_dir=tmp_path)
     for verb in (["suspend"], ["resume"], ["delete", "--yes"]):
         done = run_command("owner", verb[0], "acme", *verb[1:], data_dir=tmp_path)
@@ -69,13 +72,14 @@ def test_impossible_settings_end_with_a_sentence(tmp_path: Path, environment, wo
 
 
 def test_doctor_says_what_is_well(tmp_path: Path):
-    done = run_command("doctor", "--offline", data_dir=tmp_path / "d")
+    done = run_command("doctor", "--offline", is_new=True, data_dir=tmp_path / "d")
     assert done.returncode == 0, done.stdout + done.stderr
     for what in ("cryptography", "database", "clock", "TLS roots"):
         assert what in done.stdout
 
 
 def test_doctor_names_a_database_from_the_future(tmp_path: Path):
+    sqlite_database(tmp_path / "xairouter.db")
     run_command("owner", "create", "acme", data_dir=tmp_path)
     db = sqlite3.connect(tmp_path / "xairouter.db")
     db.execute("update alembic_version set version_num = '9999'")
@@ -90,6 +94,7 @@ def test_doctor_names_a_database_from_the_future(tmp_path: Path):
 
 
 def test_a_taken_port_is_a_sentence(tmp_path: Path):
+    sqlite_database(tmp_path / "xairouter.db")
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -110,9 +115,12 @@ async def test_commands_work_beside_a_running_router(tmp_path: Path):
     second = json.loads(made.stdout)["api_key"]
     assert (await router.ask("GET", "/api/v1/me", second))[0] == 200
     await asyncio.to_thread(run_command, "owner", "suspend", "second", data_dir=data_dir)
-    await asyncio.sleep(1)
-    status, answer = await router.ask("GET", "/api/v1/me", second)
-    assert (status, answer["code"]) == (401, "account_suspended")
+
+    async def ended() -> bool:
+        status, answer = await router.ask("GET", "/api/v1/me", second)
+        return (status, answer.get("code")) == (401, "account_suspended")
+
+    await until(ended)
     await router.terminate()
 
 
@@ -149,9 +157,9 @@ async def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path):
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert process.stdout is not None
-    while b"Ctrl-C" not in (line := await asyncio.wait_for(process.stdout.readline(), 30)):
+    while b"Ctrl-C" not in (line := await asyncio.wait_for(process.stdout.readline(), 120)):
         assert line, "the demo ended by itself"
     process.send_signal(signal.SIGINT)
-    await asyncio.wait_for(process.stdout.read(), 20)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    await asyncio.wait_for(process.stdout.read(), 120)
+    assert await asyncio.wait_for(process.wait(), 120) == 0
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,8 @@ import pytest
 from tests.rig import SECRET, Answer, Rig
 from xairouter.console.pages import SIGNED_IN
 
+pytestmark = pytest.mark.shared_rig
+
 FORM = {"content_type": "application/x-www-form-urlencoded"}
 KEYS = "/console/provider-keys"
 
@@ -73,6 +75,7 @@ async def test_signing_in_sets_a_strict_cookie_that_is_no_key(rig: Rig):
             assert refused.status == 401, "no cookie ever authorises anything but the console"
 
 
+@pytest.mark.own_rig
 @pytest.mark.parametrize("key", ["", "sk-Xvs" + "a" * 39 + "23emdh", "' OR 1=1", "x" * 5000])
 async def test_a_wrong_key_signs_nobody_in_and_all_are_answered_alike(rig: Rig, key: str):
     browser = Browser(rig)
@@ -151,6 +154,7 @@ async def test_a_problem_keeps_what_was_typed_but_the_secret(rig, browser, field
     assert b"<script>" not in answer.body
 
 
+@pytest.mark.both
 async def test_a_rejected_key_is_not_kept(rig: Rig, browser: Browser):
     rig.standin.rejected.add(SECRET)
     answer = await browser.ask(
@@ -218,9 +222,11 @@ async def test_signing_out_ends_this_session_or_all_of_the_key(rig: Rig, browser
     assert (await others[1].ask("GET", KEYS)).status == 303
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_a_session_ends_with_its_key_its_idle_time_and_its_absolute_life(rig: Rig):
     from xairouter.clock import format_id, made_at_ms, now_ms
-    from xairouter.manage import sessions
+    from xairouter.domain.slots import LIVES_MS, SlotPurpose
 
     sub = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()
     browser = Browser(rig)
@@ -248,7 +254,7 @@ async def test_a_session_ends_with_its_key_its_idle_time_and_its_absolute_life(r
     rig.house.directory.drop(rig.owner_id)
     await idle.ask("GET", "/console/calls")
     [[ends]] = await rig.sql(("select expires_at_ms from slots where id = ?", (slot_id,)))
-    assert now_ms() + 25 * 60_000 < ends <= made_at_ms(slot_id) + sessions.ABSOLUTE_MS
+    assert now_ms() + 25 * 60_000 < ends <= made_at_ms(slot_id) + LIVES_MS[SlotPurpose.SESSION]
     # What a page that was left open asks for by itself keeps nothing alive.
     await rig.sql((moved, (now_ms() + 60_000, slot_id)))
     rig.house.directory.drop(rig.owner_id)
@@ -260,6 +266,8 @@ async def test_a_session_ends_with_its_key_its_idle_time_and_its_absolute_life(r
     assert (await idle.ask("GET", "/console/calls")).status == 303
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_a_session_s_token_opens_exactly_its_owner_s_vault_and_is_stored_nowhere(
     rig: Rig, browser: Browser, tmp_path
 ):

@@ -14,8 +14,10 @@ from tests.system.test_console_security import furnished, operator_of, signed_in
 from xairouter.clock import format_id, made_at_ms, now_ms
 from xairouter.custody.formats import is_api_key
 from xairouter.domain.records import UsageRecord
-from xairouter.manage import invitations
+from xairouter.domain.slots import LIVES_MS, SlotPurpose
 from xairouter.storage import records
+
+pytestmark = pytest.mark.shared_rig
 
 KEY = re.compile(r"sk-Xvs\w{45}")
 
@@ -30,6 +32,7 @@ def hidden(answer: Any, name: str) -> str:
     return value
 
 
+@pytest.mark.own_rig
 async def test_an_account_is_made_and_its_key_shown_once(rig: Rig):
     browser = await signed_in(rig)
     made = await browser.ask(
@@ -46,6 +49,7 @@ async def test_an_account_is_made_and_its_key_shown_once(rig: Rig):
         assert key.encode() not in data
 
 
+@pytest.mark.own_rig
 async def test_an_invitation_shows_a_key_to_its_user_alone(rig: Rig):
     browser = await signed_in(rig)
     made = await browser.ask(
@@ -94,6 +98,8 @@ async def test_two_users_of_one_invitation_get_one_key(rig: Rig):
     assert [key["name"] for key in keys] == ["first", "invited"]
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_an_invitation_ends_by_time_by_another_and_with_its_account(rig: Rig):
     account = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()["account"]["id"]
     paths = []
@@ -102,7 +108,7 @@ async def test_an_invitation_ends_by_time_by_another_and_with_its_account(rig: R
         paths.append(made.json()["link"].removeprefix(rig.url))
     ends = made.json()["expires_at"]
     assert ends > "2026"
-    assert invitations.LIFE_MS == 72 * 3_600_000
+    assert LIVES_MS[SlotPurpose.INVITATION] == 72 * 3_600_000
     stranger = Browser(rig)
     assert (await stranger.ask("GET", paths[0])).status == 404
     assert (await stranger.ask("GET", paths[1])).status == 200
@@ -166,6 +172,8 @@ async def test_the_playground_s_key_calls_models_and_ends_with_the_session(rig: 
     assert (await rig.chat(key=key)).status == 401
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_the_playground_s_key_ends_with_whatever_ends_the_session(rig: Rig):
     sub = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()
     account, key_id = sub["account"]["id"], sub["key"]["id"]
@@ -182,9 +190,10 @@ async def test_the_playground_s_key_ends_with_whatever_ends_the_session(rig: Rig
     browser = await signed_in(rig)
     key = (await browser.ask("POST", "/console/playground/key")).json()["api_key"]
     await rig.sql("update slots set expires_at_ms = 1 where purpose = 'session'")
+    from xairouter.clock import now_ms
     from xairouter.manage.expire import expire
 
-    await expire(rig.house.database, rig.house.directory)
+    await expire(rig.house.database, rig.house.directory, now_ms())
     assert (await rig.ask("GET", "/api/v1/me", key=key)).status == 401
 
 
@@ -197,6 +206,7 @@ async def test_the_playground_issues_a_bounded_number_of_keys(rig: Rig):
     assert living == [401, 401, *[200] * 10]
 
 
+@pytest.mark.both
 async def test_the_operator_sees_owners_and_nothing_of_theirs(rig: Rig):
     await furnished(rig)
     operator = await operator_of(rig)
@@ -227,6 +237,8 @@ async def test_the_operator_sees_owners_and_nothing_of_theirs(rig: Rig):
     assert (await operator.ask("GET", "/console/operator")).status == 401
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_an_operator_s_link_works_once_and_is_no_owner_s_link(rig: Rig):
     from xairouter.manage import operators
 
@@ -338,6 +350,7 @@ async def test_a_manager_sees_its_own_account_and_steers_what_is_below(rig: Rig)
     assert (await browser.ask("POST", f"/console/accounts/{own}/rules", act="save")).status == 404
 
 
+@pytest.mark.both
 async def test_provider_keys_are_changed_disabled_replaced_and_deleted(rig: Rig):
     ids = await furnished(rig)
     browser = await signed_in(rig)
@@ -391,6 +404,7 @@ async def test_the_impact_of_a_key_is_in_the_api_too(rig: Rig):
     assert found["models"] == [], "another key serves it"
 
 
+@pytest.mark.both
 async def test_accounts_are_moved_suspended_renamed_and_deleted(rig: Rig):
     browser = await signed_in(rig)
     ids = []
@@ -457,7 +471,7 @@ async def test_keys_of_an_account_are_made_rotated_expired_and_deleted(rig: Rig)
 async def test_panic_suspends_and_brings_back(rig: Rig):
     key = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()["api_key"]
     browser = await signed_in(rig)
-    assert "can be undone" in said(await browser.ask("GET", "/console/panic"))
+    assert "Keys come back with undo" in said(await browser.ask("GET", "/console/panic"))
     done = await browser.ask("POST", "/console/panic", act="panic")
     assert "1 key is suspended" in said(done)
     assert (await rig.ask("GET", "/api/v1/me", key=key)).status == 401
@@ -526,10 +540,12 @@ async def test_settings_prices_and_the_vault(rig: Rig):
     shown = await browser.ask("POST", "/console/settings", webhook_url=rig.standin_url + "/hook")
     assert "Signing secret" in said(shown)
     assert (await browser.ask("POST", "/console/settings/webhook")).status == 303
+    further = {"output_audio": 64.0, "service_tiers": {"priority": {"input": 5.0, "output": 20.0}}}
+    await rig.ask("PUT", "/api/v1/prices", {"gpt-4o": {"input": 1, "cache_write": 3, **further}})
     prices = {"0.pattern": "gpt-4o", "0.input": "2.5", "0.output": "10", "1.pattern": ""}
     assert (await browser.ask("POST", "/console/settings/prices", **prices)).status == 303
     assert (await rig.ask("GET", "/api/v1/prices")).json() == {
-        "gpt-4o": {"input": 2.5, "output": 10}
+        "gpt-4o": {"input": 2.5, "output": 10, **further}
     }
     prices["0.input"] = "cheap"
     assert (await browser.ask("POST", "/console/settings/prices", **prices)).status == 422
@@ -544,6 +560,7 @@ async def test_settings_prices_and_the_vault(rig: Rig):
     assert (await rig.ask("GET", "/api/v1/me", key=key)).json()["role"] == "owner"
 
 
+@pytest.mark.both
 async def test_taking_over_leaves_nobody_else_a_key(rig: Rig):
     await rig.add_provider_key()
     browser = await signed_in(rig)
@@ -573,6 +590,7 @@ async def test_everything_can_be_taken_along_sealed(rig: Rig):
     assert (await rig.ask("POST", "/api/v1/export", key=member["api_key"])).status == 403
 
 
+@pytest.mark.both
 async def test_usage_leads_from_figures_to_single_calls_and_out(rig: Rig):
     ids = await furnished(rig)
     for model in ("gpt-4o", "gpt-4o", "o3"):
@@ -588,8 +606,8 @@ async def test_usage_leads_from_figures_to_single_calls_and_out(rig: Rig):
     own = await browser.ask("GET", f"/console/calls?account={ids['account_id']}")
     assert "1 call by thing and below" in said(own)
     for query in ("outcome=interrupted", "status=599", "label=none", "key_id=key_x"):
-        page = said(await browser.ask("GET", f"/console/calls?{query}"))
-        assert "There is no call like that" in page, query
+        none = said(await browser.ask("GET", f"/console/calls?{query}"))
+        assert "There is no call like that" in none, query
     assert "0 calls labelled none" in said(await browser.ask("GET", "/console/calls?label=none"))
     failed = said(await browser.ask("GET", "/console/calls?outcome=refused&model=o3"))
     assert "Calls to o3 that ended as refused" in failed
@@ -621,6 +639,8 @@ async def test_explanations_are_the_api_s(rig: Rig):
     assert "There is no call" in said(await browser.ask("GET", "/console/explain?call_id=call_x"))
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_the_operation_log_and_its_chain(rig: Rig):
     await furnished(rig)
     browser = await signed_in(rig)
@@ -664,6 +684,7 @@ async def test_the_palette_finds_what_may_be_seen(rig: Rig):
     assert b"<a " not in hidden_from.body
 
 
+@pytest.mark.both
 async def test_first_steps_fade_when_they_are_done(rig: Rig):
     browser = await signed_in(rig)
     assert "First steps" in said(await browser.ask("GET", "/console/"))
@@ -677,11 +698,14 @@ async def test_first_steps_fade_when_they_are_done(rig: Rig):
     assert "Budget of the month" in edges, "the limits nearest to their edge"
 
 
+@pytest.mark.both
 async def test_live_figures_say_what_is_new_and_miss_nothing_after_a_cut(rig: Rig):
     await rig.add_provider_key()
     browser = await signed_in(rig)
 
-    async def listen(last: str, seconds: float) -> str:
+    heard = asyncio.Event()
+
+    async def listen(last: str, seconds: float, word: bytes = b"event: calls") -> str:
         headers = {"cookie": browser.cookie, **({"last-event-id": last} if last else {})}
         found = b""
         async with rig.session.get(f"{rig.url}/console/live", headers=headers) as reply:
@@ -690,24 +714,25 @@ async def test_live_figures_say_what_is_new_and_miss_nothing_after_a_cut(rig: Ri
                 async with asyncio.timeout(seconds):
                     async for chunk in reply.content.iter_any():
                         found += chunk
-                        if b"event: calls" in found:
+                        heard.set()
+                        if word in found:
                             break
             except TimeoutError:
                 pass
         return found.decode()
 
-    listening = asyncio.create_task(listen("", 8))
-    await asyncio.sleep(0.3)
+    listening = asyncio.create_task(listen("", 60))
+    await heard.wait()
     await rig.chat()
     [first] = await rig.records(expect=1)
     assert "event: calls\nid: 1\n" in await listening
     await rig.chat()
     await rig.records(expect=2)
-    assert "event: calls\nid: 2\n" in await listen("1", 8)
+    assert "event: calls\nid: 2\n" in await listen("1", 60)
     assert "event: calls" not in await listen("2", 1.6)
     # A call that began before others and ended after them is new all the same.
     older = format_id("call", made_at_ms(first["call_id"]) - 3_600_000, 1)
-    listening = asyncio.create_task(listen("2", 8))
+    listening = asyncio.create_task(listen("2", 60))
     async with rig.house.database.write() as connection:
         row = {name: first.get(name) for name in ("owner_id", "account_id", "key_id", "dialect")}
         began = made_at_ms(older)
@@ -725,7 +750,7 @@ async def test_live_figures_say_what_is_new_and_miss_nothing_after_a_cut(rig: Ri
     # What others call is nobody's to count.
     member = (await rig.ask("POST", "/api/v1/accounts", {"name": "m"})).json()["api_key"]
     browser = await signed_in(rig, member)
-    assert "id: 0" in await listen("", 1.2)
+    assert "id: 0" in await listen("", 60, b"id: 0")
 
 
 async def test_a_live_stream_ends_with_its_session(rig: Rig):
@@ -735,7 +760,7 @@ async def test_a_live_stream_ends_with_its_session(rig: Rig):
     ) as reply:
         await reply.content.readany()
         await browser.ask("POST", "/console/sign-out", everywhere="1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             while await reply.content.readany():
                 pass
 
@@ -773,6 +798,7 @@ async def test_everything_a_page_needs_comes_from_here(rig: Rig, name: str):
         assert (await rig.ask("GET", f"/console/static/{path}", key=None)).status == 404
 
 
+@pytest.mark.both
 async def test_a_change_that_was_meant_for_another_state_is_refused(rig: Rig):
     ids = await furnished(rig)
     for path, body in (

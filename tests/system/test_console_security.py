@@ -6,6 +6,7 @@ The stand-in provider plays the hostile one. What the browser makes of the pages
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlencode
@@ -16,8 +17,11 @@ import structlog
 from tests.rig import SECRET, Rig
 from tests.system.test_console import Browser
 from xairouter.console.pages import OPEN, OPERATOR, SIGNED_IN
-from xairouter.console.patience import MOST_TRIES
 from xairouter.manage import operators
+from xairouter.manage.attempts import MOST_SIGN_INS as MOST_TRIES
+from xairouter.observe import configure_logs
+
+pytestmark = pytest.mark.shared_rig
 
 NASTY = "<script>alert(1)</script>"
 QUOTED = "\"><img src=x onerror=alert(2)> ' {{7*7}} {name}"
@@ -259,6 +263,7 @@ async def test_signing_in_leads_back_to_where_one_was_going(rig: Rig):
     assert answer.headers["location"] == "/console/usage?group=key&range=30d"
 
 
+@pytest.mark.own_rig
 async def test_guessing_is_slowed_down_and_says_nothing_about_what_exists(rig: Rig):
     guess = "sk-Xvs" + "b" * 45
     bodies = set()
@@ -355,12 +360,22 @@ async def test_a_form_that_is_too_large_or_has_too_many_fields_is_refused(rig: R
     assert (await browser.ask("POST", path, **many)).status == 400
 
 
+@pytest.fixture
+def default_logs_again() -> Iterator[None]:
+    """What a test does to the logs is undone behind it, also where it fails."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+    logging.basicConfig(stream=sys.__stderr__, force=True)
+
+
+@pytest.mark.own_rig
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("default_logs_again")
 async def test_a_page_that_fails_says_so_and_nothing_of_what_was_sent(
     rig: Rig, monkeypatch, capsys
 ):
     from xairouter.console.rooms import accounts
-    from xairouter.observe import configure_logs
 
     configure_logs("info")
 
@@ -368,7 +383,7 @@ async def test_a_page_that_fails_says_so_and_nothing_of_what_was_sent(
         raise RuntimeError("out of order")
 
     browser = await signed_in(rig)
-    monkeypatch.setattr(accounts.tree, "branch", broken)
+    monkeypatch.setattr(accounts.tree, "branch", broken)  # type: ignore[attr-defined]
     for method, path in (("GET", "/console/accounts"), ("GET", "/console/accounts/new")):
         answer = await browser.ask(method, path)
         assert answer.status == 500
@@ -378,8 +393,6 @@ async def test_a_page_that_fails_says_so_and_nothing_of_what_was_sent(
     token = "tokentokentokentokentokentokentokentoken1"
     monkeypatch.setattr("xairouter.manage.invitations.find_invitation", broken)
     await Browser(rig).ask("GET", f"/console/invitation/{token}")
-    structlog.reset_defaults()
-    logging.basicConfig(stream=sys.__stderr__, force=True)
     told = capsys.readouterr()
     assert "console_failed" in told.out + told.err
     assert token not in told.out + told.err, "an address that is a secret is in no log"

@@ -16,6 +16,9 @@ import pytest
 
 from tests.rig import Rig, start_rig
 from tests.servers import files_of
+from tests.waiting import until
+
+pytestmark = pytest.mark.both
 
 CANARY = "sk-canary-Q7w8E9r0T1y2U3i4O5p6A7s8"
 
@@ -173,10 +176,11 @@ async def test_our_own_secrets_are_found_nowhere_on_disk_or_in_logs(
         assert grant.status == 201
         code = (await rig.ask("POST", "/api/v1/vault/recovery-code")).json()["recovery_code"]
         from xairouter.custody.vault import keys_of
-        from xairouter.directory.identity import Identifier
+        from xairouter.directory.identity import Identifier, Identity
 
         identifier = Identifier(rig.house.directory, rig.house.room)
         identity = await identifier.resolve({b"x-api-key": rig.key.encode()}, b"")
+        assert isinstance(identity, Identity)
         vault_key, root = keys_of(identity.vault)
         await rig.house.drain.drain()
         captured = capfd.readouterr()
@@ -287,7 +291,9 @@ async def _write(rig: Rig, *statements: tuple[str, tuple]) -> None:
 
 async def _seen(rig: Rig) -> None:
     """Wait until the router has read the attacker's changes."""
-    await asyncio.sleep(0.6)
+    ((newest,),) = await rig.sql("select max(seq) from changes")
+    directory = rig.house.directory
+    await until(lambda: directory._known_to >= newest and not directory._unreviewed)
 
 
 async def test_who_writes_the_database_authenticates_nobody(rig: Rig):

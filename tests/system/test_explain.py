@@ -11,16 +11,12 @@ from xairouter.manage.rules import compiled
 from xairouter.policy.rules import effective, wider_than
 from xairouter.storage import owners
 
+pytestmark = pytest.mark.shared_rig
+
 
 async def _explain(rig: Rig, key: str = "", **asked: Any) -> Any:
     answer = await rig.ask("POST", "/api/v1/explain", asked, key=key)
     assert answer.status == 200, answer.body
-    return answer.json()
-
-
-async def _team(rig: Rig, name: str, key: str = "", **fields: Any) -> Any:
-    answer = await rig.ask("POST", "/api/v1/accounts", {"name": name, **fields}, key=key)
-    assert answer.status == 201, answer.body
     return answer.json()
 
 
@@ -61,8 +57,7 @@ async def test_every_rule_says_something_and_the_plan_has_reasons(rig: Rig):
 
 async def test_the_deciding_rule_is_named_with_its_account_and_the_others_are_heard(rig: Rig):
     await rig.add_provider_key(models=["gpt-4o", "claude"])
-    team = await _team(
-        rig,
+    team = await rig.add_account(
         "team",
         rules={"allow_models": ["claude"], "allow_paths": ["/v1/messages"], "max_output_tokens": 5},
     )
@@ -78,9 +73,10 @@ async def test_the_deciding_rule_is_named_with_its_account_and_the_others_are_he
     assert said["key"]["verdict"] == "pass"
 
 
+@pytest.mark.both
 async def test_a_call_that_was_made_is_explained_beside_what_became_of_it(rig: Rig):
     await rig.add_provider_key(models=["m"])
-    team = await _team(rig, "team", rules={"allow_models": ["m"]})
+    team = await rig.add_account("team", rules={"allow_models": ["m"]})
     refused = await rig.chat("other", key=team["api_key"])
     call_id = refused.headers["x-xairouter-call-id"]
     await rig.records(expect=1)
@@ -94,9 +90,9 @@ async def test_a_call_that_was_made_is_explained_beside_what_became_of_it(rig: R
 
 async def test_who_may_ask_about_whom(rig: Rig):
     await rig.add_provider_key()
-    team = await _team(rig, "team", can_manage=True)
-    person = await _team(rig, "person", key=team["api_key"])
-    beside = await _team(rig, "beside")
+    team = await rig.add_account("team", can_manage=True)
+    person = await rig.add_account("person", key=team["api_key"])
+    beside = await rig.add_account("beside")
     ids = {one["account"]["name"]: one["account"]["id"] for one in (team, person, beside)}
     assert (await _explain(rig, key=person["api_key"], model="m"))["allowed"]
     assert (await _explain(rig, key=team["api_key"], account=ids["person"], model="m"))["allowed"]
@@ -108,7 +104,7 @@ async def test_who_may_ask_about_whom(rig: Rig):
 
 async def test_time_and_address_can_be_others(rig: Rig):
     await rig.add_provider_key()
-    team = await _team(rig, "team", rules={"allow_ips": ["10.0.0.0/8"]})
+    team = await rig.add_account("team", rules={"allow_ips": ["10.0.0.0/8"]})
     account = team["account"]["id"]
     made = await rig.ask(
         "POST",
@@ -156,7 +152,9 @@ async def test_explain_s_verdict_is_the_pipeline_s_on_random_trees(rig: Rig, see
     await rig.ask("PUT", "/api/v1/prices", PRICES)
     await rig.add_provider_key(name="one", models=["gpt-4o", "local-*"])
     await rig.add_provider_key(name="two", models=["claude", "gpt-4o"], level=2)
-    accounts = [{"account": {"id": rig.owner_id}, "api_key": rig.key, "can_manage": True}]
+    accounts: list[Any] = [
+        {"account": {"id": rig.owner_id}, "api_key": rig.key, "can_manage": True}
+    ]
     for number in range(7):
         parent = dice.choice(accounts)
         made = await rig.ask(

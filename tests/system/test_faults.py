@@ -8,6 +8,11 @@ import time
 import pytest
 
 from tests.rig import SECRET, Rig, start_rig
+from tests.waiting import at_rest, until
+from xairouter.standin.faults import FAULTS, Reply, Wire
+
+pytestmark = pytest.mark.shared_rig
+MOST_HELD = 40_000_000
 
 
 @pytest.fixture
@@ -19,7 +24,8 @@ async def ready(rig: Rig) -> Rig:
 async def _ended(rig: Rig, outcome: str, attempts: int = 1) -> dict:
     record = await rig.record()
     assert (record["outcome"], record["attempts"]) == (outcome, attempts), record
-    assert len(rig.standin.requests) == attempts
+    # Beside calls, a key that was rejected is asked about with a GET.
+    assert len([one for one in rig.standin.requests if one.method == "POST"]) == attempts
     return record
 
 
@@ -135,8 +141,8 @@ async def test_half_a_json_with_a_clean_end_passes_as_it_came(ready: Rig):
     with pytest.raises(json.JSONDecodeError):
         answer.json()
     record = await _ended(ready, "completed")
-    assert record["usage_source"] == "none"
-    assert record["input_tokens"] is None
+    assert record["usage_source"] == "estimated"
+    assert record["input_tokens"] > 0
 
 
 async def test_a_stream_that_breaks_ends_in_one_error_event_of_the_dialect(ready: Rig):
@@ -242,6 +248,7 @@ async def test_another_key_serves_what_one_cannot(rig: Rig):
     assert len(calls) == sum(record["attempts"] for record in records) == 6
 
 
+@pytest.mark.own_rig
 async def test_a_limited_key_is_left_alone_for_as_long_as_it_says(rig: Rig):
     await rig.add_provider_key()
     rig.standin.failing = {SECRET: "fault-429"}
@@ -354,11 +361,7 @@ async def test_a_client_that_leaves_cancels_the_upstream_at_once(ready: Rig):
     await _leave_after_first_bytes(ready, "fault-slow")
     record = await _ended(ready, "client_gone")
     assert record["status"] == 200
-    for _ in range(100):
-        if not ready.standin._writers:
-            break
-        await asyncio.sleep(0.02)
-    assert not ready.standin._writers
+    await until(lambda: not ready.standin._writers)
 
 
 async def test_by_setting_the_reply_is_read_to_its_end_after_the_client_left(ready: Rig):
@@ -369,9 +372,18 @@ async def test_by_setting_the_reply_is_read_to_its_end_after_the_client_left(rea
     assert record["output_tokens"] is not None
 
 
-async def test_a_slow_reader_does_not_grow_memory(ready: Rig):
-    import resource
+async def test_a_slow_reader_does_not_grow_memory(ready: Rig, monkeypatch: pytest.MonkeyPatch):
+    """Of an endless reply that nobody reads the router takes a few buffers, then no more."""
+    sent = 0
 
+    async def flood(wire: Wire, reply: Reply, secret: str) -> None:
+        nonlocal sent
+        await wire.head(reply, transfer_encoding="chunked")
+        while True:
+            await wire.chunk(b"data: " + b"x" * 65_536 + b"\n\n")
+            sent += 65_536
+
+    monkeypatch.setitem(FAULTS, "fault-flood", flood)
     reader, writer = await asyncio.open_connection("127.0.0.1", ready.port, limit=2**16)
     body = json.dumps({"model": "fault-flood", "stream": True, "messages": []}).encode()
     writer.write(
@@ -381,10 +393,8 @@ async def test_a_slow_reader_does_not_grow_memory(ready: Rig):
         + body
     )
     await reader.readuntil(b"\r\n\r\n")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    await asyncio.sleep(1.0)
-    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown_kb < 30_000
+    # Most of it lies in the system's buffers of two connections.
+    assert await at_rest(lambda: sent, MOST_HELD) < MOST_HELD
     writer.transport.abort()
     assert (await ready.record())["outcome"] == "client_gone"
 
@@ -411,19 +421,12 @@ async def test_a_header_that_cannot_be_sent_on_does_not_spoil_the_reply(ready: R
     assert (await ready.record())["attempts"] == 1
 
 
-@pytest.mark.parametrize("said", ["application/x-www-form-urlencoded", "text/plain", ""])
+@pytest.mark.parametrize(
+    "said",
+    ["application/x-www-form-urlencoded", "text/plain", "", "application/json; charset=utf-7"],
+)
 async def test_a_body_that_was_read_as_json_is_sent_as_json(ready: Rig, said: str):
     await ready.ask(
         "POST", "/v1/chat/completions", {"model": "m", "messages": []}, content_type=said
     )
     assert ready.standin.requests[-1].headers["content-type"] == "application/json"
-
-
-async def test_a_json_content_type_passes_as_it_is(ready: Rig):
-    await ready.ask(
-        "POST",
-        "/v1/chat/completions",
-        {"model": "m", "messages": []},
-        content_type="application/json; charset=utf-8",
-    )
-    assert ready.standin.requests[-1].headers["content-type"] == "application/json; charset=utf-8"

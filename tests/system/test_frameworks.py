@@ -14,6 +14,7 @@ import pytest
 from tests.pages import blocks, exports
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 PYTHON = os.environ.get("XAIROUTER_TEST_FRAMEWORKS", "")
 SAYS = "You said: Say hello"
 

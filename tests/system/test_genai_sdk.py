@@ -6,6 +6,8 @@ from google.genai import errors, types
 
 from tests.rig import SECRET, Rig
 
+pytestmark = pytest.mark.shared_rig
+
 
 @pytest.fixture
 async def client(rig: Rig):
@@ -106,7 +108,7 @@ async def test_the_key_in_the_query_is_taken_and_not_passed_on(rig: Rig):
     await rig.add_provider_key()
     body = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
     answer = await rig.ask(
-        "POST", f"/v1beta/models/m:generateContent?key={rig.key}&x=1", body, key=None
+        "POST", f"/v1beta/models/m:generateContent?key={rig.key}&alt=json", body, key=None
     )
     assert answer.status == 200
-    assert rig.standin.requests[-1].query == "x=1"
+    assert rig.standin.requests[-1].query == "alt=json"

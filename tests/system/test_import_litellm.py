@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.pages import blocks
 from tests.rig import Rig
+
+pytestmark = pytest.mark.shared_rig
 
 PAGE = "docs/how-to/move-from-litellm.md"
 SECRETS = {
@@ -132,7 +136,7 @@ async def test_secrets_are_asked_for_and_not_shown(rig: Rig, tmp_path: Path):
     shown = b""
     for question, typed in ((b"XAI API key: ", rig.key), (b"OPENAI_API_KEY: ", "typed-secret-0")):
         while question not in shown:
-            part = await asyncio.wait_for(process.stdout.read(1000), 30)
+            part = await asyncio.wait_for(process.stdout.read(1000), 120)
             assert part, shown
             shown += part
         os.write(keyboard, typed.encode() + b"\n")

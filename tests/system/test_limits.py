@@ -11,9 +11,13 @@ import pytest
 
 from tests.rig import Answer, Rig
 from tests.system.process import create_owner, start_router
+from tests.waiting import until
 from xairouter.clock import now_ms
-from xairouter.policy.windows import period_of
+from xairouter.counters.memory import MemoryCounters
+from xairouter.policy.windows import DAY, period_of
 from xairouter.standin.server import StandIn
+
+pytestmark = pytest.mark.shared_rig
 
 PRICES = {"*": {"input": 1000, "output": 2000}}
 """USD per million: a thousandth of a dollar for each token in, two for each token out."""
@@ -22,12 +26,6 @@ PRICES = {"*": {"input": 1000, "output": 2000}}
 async def _limit(rig: Rig, account: str = "", **rules: Any) -> None:
     answer = await rig.ask("PUT", f"/api/v1/accounts/{account or rig.owner_id}/rules", rules)
     assert answer.status == 200, answer.body
-
-
-async def _team(rig: Rig, name: str = "team", **fields: Any) -> Any:
-    answer = await rig.ask("POST", "/api/v1/accounts", {"name": name, **fields})
-    assert answer.status == 201, answer.body
-    return answer.json()
 
 
 def _codes(answers: list[Answer]) -> dict[Any, int]:
@@ -46,12 +44,13 @@ async def test_requests_are_limited_and_headers_tell_the_truth(rig: Rig):
         assert answer.status == 200
         assert answer.headers["x-ratelimit-limit-requests"] == "3"
         assert answer.headers["x-ratelimit-remaining-requests"] == str(left)
-        assert answer.headers["x-ratelimit-reset-requests"] == "61s"
+        # How many are left of the minute, depends on how long the calls take.
+        assert 0 < int(answer.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 61
         assert answer.headers["x-ratelimit-limit-tokens"] == "100000"
         assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 100_000
     answer = await rig.chat()
     assert (answer.status, answer.code) == (429, "rate_limited")
-    assert 59 <= int(answer.headers["retry-after"]) <= 61
+    assert 0 < int(answer.headers["retry-after"]) <= 61
     assert "x-should-retry" not in answer.headers
     assert "“acme”" in answer.json()["error"]["message"]
     records = await rig.records(expect=4)
@@ -59,9 +58,11 @@ async def test_requests_are_limited_and_headers_tell_the_truth(rig: Rig):
     assert records[1]["reserved_tokens"] > 8000
 
 
+@pytest.mark.own_rig
 async def test_a_retry_passes_at_the_moment_that_was_told(rig: Rig):
     await rig.add_provider_key()
     clock = [now_ms()]
+    assert isinstance(rig.house.counters, MemoryCounters)
     rig.house.counters._clock = lambda: clock[0]
     await _limit(rig, limits={"rpm": 1})
     assert (await rig.chat()).status == 200
@@ -73,8 +74,8 @@ async def test_a_retry_passes_at_the_moment_that_was_told(rig: Rig):
 async def test_a_call_counts_against_every_account_above(rig: Rig):
     await rig.add_provider_key()
     await _limit(rig, limits={"rpd": 5})
-    one = await _team(rig, "one", rules={"limits": {"rpd": 3}})
-    two = await _team(rig, "two")
+    one = await rig.add_account("one", rules={"limits": {"rpd": 3}})
+    two = await rig.add_account("two")
     answers = [await rig.chat(key=one["api_key"]) for _ in range(4)]
     assert _codes(answers) == {200: 3, "rate_limited": 1}
     assert "“one”" in answers[-1].json()["error"]["message"]
@@ -134,29 +135,20 @@ async def test_the_rule_s_output_is_put_into_requests_that_declare_none(rig: Rig
 
 async def test_concurrency_counts_calls_under_way_and_frees_with_each(rig: Rig):
     await rig.add_provider_key()
-    team = await _team(rig, rules={"limits": {"concurrency": 2}})
+    team = await rig.add_account(rules={"limits": {"concurrency": 2}})
     slow = [asyncio.create_task(rig.chat("fault-timeout", key=team["api_key"])) for _ in range(2)]
-    await _until(rig, 2)
+    await until(lambda: len(rig.standin.requests) == 2)
     answer = await rig.chat(key=team["api_key"])
     assert (answer.status, answer.code) == (429, "concurrency_limited")
     assert answer.headers["retry-after"] == "1"
     for task in slow:
         task.cancel()
     await asyncio.gather(*slow, return_exceptions=True)
-    for _ in range(100):
-        if len(rig.house.running) == 0:
-            break
-        await asyncio.sleep(0.02)
+    await until(lambda: len(rig.house.running) == 0)
     assert (await rig.chat(key=team["api_key"])).status == 200, "a client that left leaks nothing"
 
 
-async def _until(rig: Rig, count: int) -> None:
-    for _ in range(200):
-        if len(rig.standin.requests) >= count:
-            return
-        await asyncio.sleep(0.01)
-
-
+@pytest.mark.both
 @pytest.mark.parametrize(
     "model",
     ["fault-500", "fault-401", "fault-reset-before", "fault-reset-after", "fault-400", "none"],
@@ -170,8 +162,9 @@ async def test_nothing_is_leaked_when_calls_fail(rig: Rig, model: str):
         rig.house.health._keys.clear()
     limits = {one["name"]: one for one in (await rig.ask("GET", "/api/v1/me")).json()["limits"]}
     assert limits["concurrency"]["used"] == 0
-    # A reply that began may be billed whole, so what was reserved counts (8192 at most a call).
-    is_billed = model == "fault-reset-after"
+    # What reached the provider and was not refused by it may be billed whole, so what was reserved
+    # counts (8192 at most a call).
+    is_billed = model in ("fault-reset-before", "fault-reset-after")
     assert limits["tpm"]["used"] == pytest.approx(3 * 8220 if is_billed else 0, abs=100)
     assert (await rig.chat(max_tokens=20_000)).status == (429 if is_billed else 200)
 
@@ -179,7 +172,7 @@ async def test_nothing_is_leaked_when_calls_fail(rig: Rig, model: str):
 async def test_two_hundred_clients_at_once_are_admitted_exactly(rig: Rig):
     await rig.add_provider_key()
     await _limit(rig, limits={"rpd": 120})
-    team = await _team(rig, rules={"limits": {"rpd": 70}})
+    team = await rig.add_account(rules={"limits": {"rpd": 70}})
     answers = await asyncio.gather(
         *(rig.chat(key=team["api_key"]) for _ in range(100)), *(rig.chat() for _ in range(100))
     )
@@ -190,6 +183,7 @@ async def test_two_hundred_clients_at_once_are_admitted_exactly(rig: Rig):
     assert len(posts) == 120
 
 
+@pytest.mark.own_rig
 async def test_a_budget_is_never_overrun_where_the_request_fixes_the_maximum(rig: Rig):
     await rig.ask("PUT", "/api/v1/prices", PRICES)
     await rig.add_provider_key()
@@ -201,13 +195,15 @@ async def test_a_budget_is_never_overrun_where_the_request_fixes_the_maximum(rig
     assert "budget_exhausted" in _codes(later)
     refused = next(answer for answer in later if answer.status == 429)
     assert refused.headers["x-should-retry"] == "false"
-    _, end = period_of("day", now_ms(), rig.house.directory._owners[rig.owner_id].zone)
+    _, end = period_of(DAY, now_ms(), rig.house.directory._owners[rig.owner_id].zone)
+    assert end is not None
     assert abs(int(refused.headers["retry-after"]) - (end - now_ms()) // 1000) < 5
     spent = sum(record["cost_usd"] or 0 for record in await rig.records())
     assert 1.5 < spent <= 2
     assert rig.house.metrics.beyond_reservation._value.get() == 0
 
 
+@pytest.mark.both
 async def test_a_total_budget_has_no_moment_to_wait_for(rig: Rig):
     await rig.ask("PUT", "/api/v1/prices", PRICES)
     await rig.add_provider_key()
@@ -270,6 +266,7 @@ async def test_there_is_nothing_to_estimate_from_where_no_list_knows_the_provide
     assert said["code"] == "model_unpriced"
 
 
+@pytest.mark.both
 async def test_counting_tokens_counts_as_a_request_and_costs_nothing(rig: Rig):
     await rig.ask("PUT", "/api/v1/prices", PRICES)
     await rig.add_provider_key()
@@ -282,18 +279,21 @@ async def test_counting_tokens_counts_as_a_request_and_costs_nothing(rig: Rig):
     assert used == {"rpd": 1, "tpd": 0}
 
 
+@pytest.mark.both
 async def test_a_soft_threshold_tells_once_a_period(rig: Rig):
     await rig.ask("PUT", "/api/v1/prices", PRICES)
     await rig.add_provider_key()
-    team = await _team(rig, rules={"budget": {"day_usd": 1, "notify_at": 0.3}})
+    team = await rig.add_account(rules={"budget": {"day_usd": 1, "notify_at": 0.3}})
     for _ in range(40):
         await rig.chat(key=team["api_key"], max_tokens=10)
     await rig.house.herald.watch_budgets()
-    [notice] = [
-        one
-        for one in (await rig.ask("GET", "/api/v1/notices")).json()["items"]
-        if one["kind"] == "budget_threshold"
-    ]
+
+    async def thresholds() -> list[Any]:
+        items = (await rig.ask("GET", "/api/v1/notices")).json()["items"]
+        return [one for one in items if one["kind"] == "budget_threshold"]
+
+    # The router's own loop may have taken the crossing, and be storing its notice.
+    [notice] = await until(thresholds)
     assert "“team”" in notice["message"]
     assert "30 %" in notice["message"]
     await rig.ask("POST", f"/api/v1/notices/{notice['id']}/dismiss")
@@ -304,10 +304,11 @@ async def test_a_soft_threshold_tells_once_a_period(rig: Rig):
     assert "budget_threshold" not in kinds
 
 
+@pytest.mark.both
 async def test_a_limit_that_is_set_later_knows_what_was_used_before(rig: Rig):
     await rig.ask("PUT", "/api/v1/prices", PRICES)
     await rig.add_provider_key()
-    team = await _team(rig)
+    team = await rig.add_account()
     for _ in range(4):
         await rig.chat(key=team["api_key"], max_tokens=10)
     await _limit(rig, limits={"rpd": 5})
@@ -325,9 +326,13 @@ async def test_a_limit_that_is_set_later_knows_what_was_used_before(rig: Rig):
     }
 
 
+@pytest.mark.both
 async def test_an_account_that_moves_takes_its_use_along(rig: Rig):
     await rig.add_provider_key()
-    one, two = await _team(rig, "one"), await _team(rig, "two", rules={"limits": {"rpd": 3}})
+    one, two = (
+        await rig.add_account("one"),
+        await rig.add_account("two", rules={"limits": {"rpd": 3}}),
+    )
     for _ in range(2):
         await rig.chat(key=one["api_key"])
     assert (await rig.chat(key=two["api_key"])).status == 200
@@ -337,6 +342,8 @@ async def test_an_account_that_moves_takes_its_use_along(rig: Rig):
     assert (await rig.chat(key=one["api_key"])).code == "rate_limited"
 
 
+@pytest.mark.both
+@pytest.mark.slow
 async def test_after_a_kill_counters_say_what_the_records_say(tmp_path: Path, storage: str):
     data_dir = tmp_path / "data"
     where = {"XAIROUTER_DATABASE_URL": storage}
@@ -361,7 +368,7 @@ async def test_after_a_kill_counters_say_what_the_records_say(tmp_path: Path, st
 
         assert [await chat() for _ in range(4)] == [200] * 4
         hanging = [asyncio.create_task(chat("fault-timeout")) for _ in range(3)]
-        await asyncio.sleep(0.5)
+        await until(lambda: len(standin.requests) == 7)
         assert await chat() == 429
         await router.kill()
         await asyncio.gather(*hanging, return_exceptions=True)
@@ -376,10 +383,12 @@ async def test_after_a_kill_counters_say_what_the_records_say(tmp_path: Path, st
         await standin.stop()
 
 
+@pytest.mark.own_rig
 async def test_a_limited_account_costs_the_unlimited_nothing(rig: Rig):
     """No counter is touched for who has no limit."""
     await rig.add_provider_key()
     await rig.chat()
+    assert isinstance(rig.house.counters, MemoryCounters)
     assert rig.house.counters._counters == {}
     answer = await rig.chat()
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]

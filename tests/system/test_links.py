@@ -12,6 +12,8 @@ from tests.rig import Rig
 from tests.system.process import run_command, start_router
 from xairouter.manage import links
 
+pytestmark = pytest.mark.shared_rig
+
 FORM = {"content_type": "application/x-www-form-urlencoded"}
 
 
@@ -28,6 +30,7 @@ def _shown(body: bytes) -> tuple[str, str]:
     return key.group(), code.group()
 
 
+@pytest.mark.both
 async def test_looking_uses_nothing_up_and_accepting_shows_key_and_code_once(rig: Rig):
     link, token = await _invite(rig, "blue & co")
     path = f"/console/setup/{token}"
@@ -51,6 +54,7 @@ async def test_looking_uses_nothing_up_and_accepting_shows_key_and_code_once(rig
         ).status == 404
 
 
+@pytest.mark.both
 async def test_of_two_who_accept_at_once_one_becomes_the_owner(rig: Rig):
     _, token = await _invite(rig, "race")
     answers = await asyncio.gather(
@@ -83,6 +87,8 @@ async def test_another_site_cannot_send_the_form(rig: Rig, headers: dict[str, st
     assert (await rig.ask("POST", path, b"", key=None, **FORM, **same)).status == 201
 
 
+@pytest.mark.both
+@pytest.mark.own_rig
 async def test_a_link_that_is_too_old_is_gone(rig: Rig):
     _, token = await _invite(rig, "late")
     await rig.sql("update one_time_links set expires_at_ms = 1")
@@ -115,6 +121,7 @@ async def test_pages_carry_a_strict_policy_and_nothing_inline(rig: Rig):
         assert (await rig.ask("GET", f"/console/static/{name}", key=None)).status == 404
 
 
+@pytest.mark.own_rig
 async def test_a_token_is_found_nowhere_on_disk(rig: Rig):
     _, token = await _invite(rig, "hidden")
     await rig.ask("GET", f"/console/setup/{token}", key=None)

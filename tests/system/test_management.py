@@ -9,6 +9,8 @@ import pytest
 from tests.rig import Rig, start_rig
 from xairouter.api.application import management_app
 
+pytestmark = pytest.mark.shared_rig
+
 OPEN = {("POST", "/api/v1/recover")}
 ROUTES = [
     (method.upper(), path)
@@ -22,7 +24,7 @@ async def test_every_route_refuses_who_has_no_key(rig: Rig, method: str, path: s
     if (method, path) in OPEN:
         return
     concrete = path.replace("{", "").replace("}", "")
-    body = {} if method in ("POST", "PATCH", "PUT") else None
+    body: dict[str, object] | None = {} if method in ("POST", "PATCH", "PUT") else None
     for key in (None, "sk-Xvs" + "a" * 39 + "23emdh"):
         answer = await rig.ask(method, concrete, body, key=key)
         assert answer.status in (401, 422), answer.body
@@ -53,6 +55,7 @@ INTRUDERS = {
 }
 
 
+@pytest.mark.both
 async def test_no_write_route_takes_a_field_that_is_not_its_own(rig: Rig):
     key = await rig.add_provider_key()
     sub = (await rig.ask("POST", "/api/v1/accounts", {"name": "t"})).json()
@@ -121,6 +124,7 @@ async def test_no_answer_holds_a_look_up_id(rig: Rig):
                 assert handle not in body
 
 
+@pytest.mark.both
 async def test_export_holds_every_record_in_both_forms(rig: Rig):
     await rig.add_provider_key()
     for number in range(4):

@@ -7,6 +7,8 @@ from pydantic import BaseModel
 
 from tests.rig import SECRET, Rig
 
+pytestmark = pytest.mark.shared_rig
+
 TOOL = {
     "type": "function",
     "function": {

@@ -3,10 +3,14 @@
 import hashlib
 import json
 
+import pytest
 import sqlalchemy as sa
 
 from tests.rig import Rig, start_rig
+from xairouter.storage import operations as operation_log
 from xairouter.storage.tables import operations
+
+pytestmark = [pytest.mark.both, pytest.mark.shared_rig]
 
 
 async def test_health_and_readiness(rig: Rig):
@@ -85,6 +89,7 @@ async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(rig: Rig, tm
         await behind.stop()
 
 
+@pytest.mark.own_rig
 async def test_usage_and_operations_extend_one_chain_per_owner(rig: Rig):
     await rig.add_provider_key()
     other = await rig.new_owner("other")
@@ -94,13 +99,12 @@ async def test_usage_and_operations_extend_one_chain_per_owner(rig: Rig):
     await rig.records(expect=3)
     for owner, least in ((rig.owner_id, 6), (other.account.id, 1)):
         last, count = bytes(32), 0
-        for seq, leaf, link in await rig.sql(
-            ("select seq, leaf, hash from chain where owner_id = ? order by seq", (owner,))
+        for seq, leaf in await rig.sql(
+            ("select seq, leaf from chain where owner_id = ? order by seq", (owner,))
         ):
             count += 1
             assert seq == count
             last = hashlib.sha256(last + leaf).digest()
-            assert link == last
         assert count >= least
         head = await rig.sql(("select seq, hash from chain_heads where owner_id = ?", (owner,)))
         assert head == [(count, last)]
@@ -194,16 +198,72 @@ async def test_usage_totals_group_and_filter(rig: Rig):
     assert (await rig.ask("GET", "/api/v1/usage?from=yesterday")).status == 422
 
 
+@pytest.mark.own_rig
 async def test_records_past_their_days_are_forgotten_and_their_sums_stay(rig: Rig):
+    from xairouter.clock import now_ms
     from xairouter.manage.expire import forget_old
 
     await rig.add_provider_key()
     await rig.chat()
     await rig.records(expect=1)
-    assert await forget_old(rig.house.database) == 0
+    assert await forget_old(rig.house.database, now_ms()) == 0
     await rig.sql(
         "update usage_records set started_at_ms = started_at_ms - 366 * cast(86400000 as bigint)"
     )
-    assert await forget_old(rig.house.database) == 1
+    assert await forget_old(rig.house.database, now_ms()) == 1
     assert await rig.sql("select sum(calls) from usage_hours") == [(1,)]
     assert await rig.sql("select count(*) from chain where kind = 'usage'") == [(1,)]
+
+
+@pytest.mark.own_rig
+async def test_provider_objects_are_let_go_with_the_records_of_the_calls_that_made_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """In slices, of each owner by its own days, and not a day sooner."""
+    from xairouter.clock import now_ms
+    from xairouter.manage import expire
+    from xairouter.storage.records import ObjectRow, insert_objects
+
+    monkeypatch.setattr(expire, "SLICE", 4)
+    other = (await rig.new_owner("other")).account.id
+    now, day = now_ms(), expire.DAY_MS
+    await rig.sql(("update owners set settings = ? where id = ?", ('{"record_days": 10}', other)))
+    made = [
+        ObjectRow(owner, f"resp_{age}_{number}", owner, "pk_1", "openai_responses", now - age * day)
+        for owner in (rig.owner_id, other)
+        for age in (1, 9, 11, 364, 366)
+        for number in range(5)
+    ]
+    async with rig.house.database.write() as connection:
+        await insert_objects(connection, made)
+    await expire.forget_old(rig.house.database, now)
+    left = await rig.sql("select owner_id, object_id from provider_objects")
+    ages = {
+        owner: {int(name.split("_")[1]) for one, name in left if one == owner}
+        for owner in (rig.owner_id, other)
+    }
+    assert ages == {rig.owner_id: {1, 9, 11, 364}, other: {1, 9}}
+    assert len(left) == 30
+
+
+async def test_a_page_ends_early_where_its_details_would_be_too_many(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """Any change may write as much as a request holds; a page is read a few of these at a time."""
+    monkeypatch.setattr(operation_log, "MOST_DETAILS", 12_000)
+    path = f"/api/v1/accounts/{(await rig.add_account())['account']['id']}/rules"
+    for number in range(6):
+        names = [f"{number}-{name}-{'x' * 80}" for name in range(50)]
+        assert (await rig.ask("PUT", path, {"allow_models": names})).status == 200
+    seen: list[str] = []
+    cursor, pages = "", 0
+    while cursor is not None:
+        page = (await rig.ask("GET", f"/api/v1/operations?limit=100{cursor}")).json()
+        sizes = [len(json.dumps(one["detail"])) for one in page["items"]]
+        assert len(sizes) == 1 or sum(sizes) < 14_000
+        seen += [one["id"] for one in page["items"]]
+        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
+        pages += 1
+    query = f"select id from operations where owner_id = '{rig.owner_id}' order by id desc"
+    assert seen == [row_id for (row_id,) in await rig.sql(query)]
+    assert pages > 3

@@ -1,8 +1,9 @@
-"""What goes on when a server is away, a disk is full or slow, or the clock jumps: docs/how-to/
-survive-outages.md says what each outage does, and each sentence there has its test here."""
+"""What goes on when a server is away, a disk is full or slow, or the clock jumps: each sentence of
+docs/how-to/survive-outages.md has its test here."""
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from tests.cluster import Cluster, start_cluster
 from tests.rig import Rig, start_rig
 from tests.system.test_limits import _codes
+from tests.waiting import until
 from xairouter import clock
+from xairouter.storage import drivers
 
 
-async def _team(rig: Rig, **rules: Any) -> str:
-    made = await rig.ask("POST", "/api/v1/accounts", {"name": "team", "rules": rules})
-    assert made.status == 201, made.body
-    return str(made.json()["api_key"])
+async def _limited(rig: Rig, **rules: Any) -> str:
+    """The XAI API key of an account with such rules."""
+    return str((await rig.add_account(rules=rules))["api_key"])
 
 
 async def _ready(rig: Rig) -> Any:
@@ -27,7 +29,7 @@ async def _ready(rig: Rig) -> Any:
 
 async def _stored(cluster: Cluster) -> list[Any]:
     """Every record, once all instances have drained."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while any(rig.house.journal.size for rig in cluster.rigs):
             await asyncio.sleep(0.1)
     answer = await cluster.rigs[0].ask("GET", "/api/v1/usage/records?limit=500")
@@ -38,7 +40,7 @@ async def _stored(cluster: Cluster) -> list[Any]:
 async def test_postgresql_away_known_keys_go_on_and_usage_arrives_later(tmp_path: Path, way: str):
     async with start_cluster(tmp_path, 2) as cluster:
         await cluster.rigs[0].add_provider_key()
-        key = await _team(cluster.rigs[0])
+        key = await _limited(cluster.rigs[0])
         fresh = (await cluster.rigs[0].ask("POST", "/api/v1/accounts", {"name": "new"})).json()
         for rig in cluster.rigs:
             assert (await rig.chat(key=key)).status == 200
@@ -54,15 +56,18 @@ async def test_postgresql_away_known_keys_go_on_and_usage_arrives_later(tmp_path
         if way == "refuse":
             managed = await first.ask("GET", "/api/v1/accounts")
             assert (managed.status, managed.json()["code"]) == (503, "storage_unavailable")
-        await asyncio.sleep(2)
-        assert (await _ready(first))["database"].startswith("not read for")
+
+        async def is_blind() -> bool:
+            return str((await _ready(first))["database"]).startswith("not read for")
+
+        await until(is_blind)
         for one in cluster.instances:
             one.database.mend()
         records = await _stored(cluster)
         assert len(records) == len({row["call_id"] for row in records})
         # A refusal for want of a database has no account that it could be recorded for.
         assert len(records) == 2 + 10
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await first.chat(key=fresh["api_key"])).status != 200:
                 await asyncio.sleep(0.1)
 
@@ -73,7 +78,7 @@ async def test_valkey_away_fails_closed_unless_told_otherwise_and_comes_back_by_
     async with start_cluster(tmp_path, 2) as cluster:
         first = cluster.rigs[0]
         await first.add_provider_key()
-        limited = await _team(first, limits={"rpd": 100})
+        limited = await _limited(first, limits={"rpd": 100})
         assert (await first.chat(key=limited)).status == 200
         for one in cluster.instances:
             one.valkey.refuse()
@@ -90,7 +95,7 @@ async def test_valkey_away_fails_closed_unless_told_otherwise_and_comes_back_by_
         assert "xairouter_counters_away 1.0" in metrics
         for one in cluster.instances:
             one.valkey.mend()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while (await first.chat(key=limited)).status != 200:
                 await asyncio.sleep(0.1)
         assert (await _ready(first))["counters"] == "valkey"
@@ -103,7 +108,7 @@ async def test_valkey_away_with_shares_admits_no_more_than_the_limit_in_all(
     async with start_cluster(tmp_path, 2, valkey_away="share") as cluster:
         first, second = cluster.rigs
         await first.add_provider_key()
-        key = await _team(first, limits={"rpd": 40, "concurrency": 4})
+        key = await _limited(first, limits={"rpd": 40, "concurrency": 4})
         for rig in (first, second):
             assert _codes([await rig.chat(key=key) for _ in range(5)]) == {200: 5}
         await _stored(cluster)
@@ -122,7 +127,7 @@ async def test_valkey_away_with_shares_admits_no_more_than_the_limit_in_all(
         assert (await _ready(first))["counters"] == "valkey is away: 1/2 of each limit here"
         for one in cluster.instances:
             one.valkey.mend()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while [(await _ready(rig))["counters"] for rig in (first, second)] != ["valkey"] * 2:
                 await asyncio.sleep(0.1)
         running.cancel()
@@ -130,15 +135,16 @@ async def test_valkey_away_with_shares_admits_no_more_than_the_limit_in_all(
         await _stored(cluster)
         rest = [await rig.chat(key=key) for rig in (first, second) for _ in range(20)]
         served = 10 + 1 + admitted + _codes(rest).get(200, 0)
-        # A reservation that was on the line when it was cut is held until its lease is over.
-        assert served in (39, 40), (admitted, _codes(rest))
+        # One reservation of each instance may have been on the line when it was cut; it is held until
+        # its lease is over.
+        assert 38 <= served <= 40, (admitted, _codes(rest))
 
 
 async def test_valkey_that_forgets_everything_counts_from_the_records(tmp_path: Path):
     async with start_cluster(tmp_path, 2) as cluster:
         first, second = cluster.rigs
         await first.add_provider_key()
-        key = await _team(first, limits={"rpd": 10})
+        key = await _limited(first, limits={"rpd": 10})
         for rig in (first, second):
             assert _codes([await rig.chat(key=key) for _ in range(4)]) == {200: 4}
         await _stored(cluster)
@@ -147,9 +153,58 @@ async def test_valkey_that_forgets_everything_counts_from_the_records(tmp_path: 
         cluster.valkey._desired_port = port
         await asyncio.to_thread(cluster.valkey.start)
         # Each instance notices for itself that the server was away, and that it is back.
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(120):
             answers = [await _known(rig, key) for rig in (first, first, second, first, second)]
         assert _codes(answers) == {200: 2, "rate_limited": 3}
+
+
+@pytest.mark.parametrize(("lost", "away"), [("flush", "refuse"), ("restart", "share")])
+async def test_calls_in_flight_when_valkey_loses_its_data_are_counted(
+    tmp_path: Path, lost: str, away: str
+):
+    async with start_cluster(tmp_path, 2, valkey_away=away) as cluster:
+        await cluster.rigs[0].add_provider_key()
+        key = await _limited(cluster.rigs[0], limits={"rpd": 10, "concurrency": 8})
+        hanging = [
+            asyncio.create_task(rig.chat("fault-timeout", key=key))
+            for rig in cluster.rigs
+            for _ in range(2)
+        ]
+        while [len(rig.house.running) for rig in cluster.rigs] != [2, 2]:
+            await asyncio.sleep(0.01)
+        if lost == "flush":
+            await cluster.rigs[0].house.counters._valkey._client.flushall()
+        else:
+            port = cluster.valkey.port
+            cluster.valkey.terminate()
+            cluster.valkey._desired_port = port
+            await asyncio.to_thread(cluster.valkey.start)
+            for rig in cluster.rigs:
+                # Whether or not it has noticed, what it counts from here on is in Valkey.
+                async with asyncio.timeout(60):
+                    while rig.house.counters.is_away or not await _looked(rig):
+                        await asyncio.sleep(0.05)
+        assert (await _known(cluster.rigs[0], key)).status == 200
+
+        async def is_counted() -> bool:
+            me = (await cluster.rigs[1].ask("GET", "/api/v1/me", key=key)).json()
+            used = {one["name"]: one["used"] for one in me["limits"]}
+            # The call that has ended gives its place back a moment later.
+            return used == {"rpd": 5, "concurrency": 4}
+
+        await until(is_counted)
+        answers = [await _known(rig, key) for rig in cluster.rigs for _ in range(5)]
+        assert _codes(answers) == {200: 5, "rate_limited": 5}
+        for one in hanging:
+            one.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        await _stored(cluster)
+        for rig in cluster.rigs:
+            assert (await _known(rig, key)).code == "rate_limited"
+
+
+async def _looked(rig: Rig) -> bool:
+    return await rig.house.counters._valkey.is_there()
 
 
 async def _known(rig: Rig, key: str) -> Any:
@@ -180,7 +235,7 @@ async def test_a_full_disk_refuses_new_calls_and_loses_none(tmp_path: Path):
 
 async def test_a_disk_that_takes_half_a_frame_tears_no_later_one(tmp_path: Path):
     """The disk fills up in the middle of a frame; what is written after that is read again."""
-    from xairouter.ledger.journal import read_folder
+    from xairouter.ledger.folders import read_folder
 
     rig = await start_rig(tmp_path)
     try:
@@ -212,23 +267,23 @@ async def _nothing() -> None:
 
 async def test_a_slow_disk_slows_no_reply_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Forcing frames to disk happens beside the calls."""
-    real = os.fdatasync
+    real, works = os.fdatasync, threading.Event()
 
-    def slow(descriptor: int) -> None:
-        time.sleep(0.7)
+    def stuck(descriptor: int) -> None:
+        works.wait(120)
         real(descriptor)
 
-    monkeypatch.setattr(os, "fdatasync", slow)
     rig = await start_rig(tmp_path)
     try:
         await rig.add_provider_key()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        for _ in range(5):
-            assert (await rig.chat()).status == 200
-        # Five calls that each waited for the disk would take three and a half seconds.
-        assert loop.time() - began < 3
+        monkeypatch.setattr(os, "fdatasync", stuck)
+        # While the disk does nothing at all, calls are answered.
+        async with asyncio.timeout(60):
+            for _ in range(5):
+                assert (await rig.chat()).status == 200
+        assert not works.is_set()
     finally:
+        works.set()
         monkeypatch.undo()
         await rig.stop()
 
@@ -240,13 +295,13 @@ async def test_a_clock_that_jumps_ends_no_call_and_counts_none_twice(
     rig = await start_rig(tmp_path)
     try:
         await rig.add_provider_key()
-        key = await _team(rig, limits={"rpm": 5, "rph": 6})
+        key = await _limited(rig, limits={"rpm": 5, "rph": 6})
         running = asyncio.create_task(rig.chat("fault-paced", key=key, stream=True))
         while not len(rig.house.running):
             await asyncio.sleep(0.01)
         real = time.time_ns
-        monkeypatch.setattr(clock.time, "time_ns", lambda: real() + step * 10**9)
-        answered = await asyncio.wait_for(running, 30)
+        monkeypatch.setattr(clock.time, "time_ns", lambda: real() + step * 10**9)  # type: ignore[attr-defined]
+        answered = await asyncio.wait_for(running, 120)
         assert answered.status == 200
         assert b"[DONE]" in answered.body
         answers = [await rig.chat(key=key) for _ in range(10)]
@@ -262,18 +317,25 @@ async def test_a_clock_that_jumps_ends_no_call_and_counts_none_twice(
         await rig.stop()
 
 
-async def test_a_writer_that_is_cut_off_does_not_keep_the_others_from_writing(tmp_path: Path):
-    """It dies with the writers' lock in its hand; PostgreSQL takes it away after seven seconds."""
+async def test_a_writer_that_is_cut_off_does_not_keep_the_others_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It dies with the writers' lock in its hand; PostgreSQL takes it away after a pause of that
+    length."""
+    monkeypatch.setattr(drivers, "WRITER_PAUSE_MS", 2000)
     async with start_cluster(tmp_path, 2) as cluster:
         first, second = cluster.instances
+
+        has_lock = asyncio.Event()
 
         async def hold() -> None:
             async with second.rig.house.database.write():
                 second.database.cut()
-                await asyncio.sleep(30)
+                has_lock.set()
+                await asyncio.sleep(60)
 
         holding = asyncio.create_task(hold())
-        await asyncio.sleep(0.3)
+        await has_lock.wait()
         made = await first.rig.ask("POST", "/api/v1/accounts", {"name": "team"})
         assert made.status == 201, made.body
         second.database.refuse()
@@ -298,7 +360,7 @@ async def test_a_connection_whose_stream_began_before_the_notice_ends_with_it(tm
         assert b"200 OK" in said
         assert b"connection: close" not in said
         rig.house.running.is_leaving = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             rest = await reader.read()  # to the end of the connection
         assert rest.endswith(b"0\r\n\r\n")
         writer.close()

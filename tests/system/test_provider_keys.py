@@ -1,8 +1,12 @@
 """Provider keys over the management API, and how models find them."""
 
+from typing import Any
+
 import pytest
 
 from tests.rig import SECRET, Rig, start_rig
+
+pytestmark = pytest.mark.shared_rig
 
 
 async def test_adding_probes_lists_models_and_shows_no_secret(rig: Rig):
@@ -43,6 +47,7 @@ async def test_an_unreachable_provider_is_stored_as_unreached(rig: Rig):
     assert answer.json()["checkup"]["state"] == "unreached"
 
 
+@pytest.mark.both
 async def test_replace_disable_enable_and_delete(rig: Rig):
     key = await rig.add_provider_key()
     path = f"/api/v1/provider-keys/{key['id']}"
@@ -83,7 +88,7 @@ async def test_new_endpoints_demand_the_secret_again(rig: Rig):
     assert (await rig.chat()).status == 200
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"base_url": "x"}, "unknown_field"),
     "unknown provider": ({"provider": "nobody", "endpoints": None}, "invalid_field"),
     "unknown dialect": ({"endpoints": {"smtp": "https://x.example"}}, "invalid_field"),
@@ -103,7 +108,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 async def test_bad_bodies_are_refused_without_their_input(rig: Rig, name: str):
     fields, code = BAD[name]
-    body = {"name": "x", "endpoints": rig.endpoints(), "secret": SECRET, **fields}
+    body: dict[str, Any] = {"name": "x", "endpoints": rig.endpoints(), "secret": SECRET, **fields}
     body = {key: value for key, value in body.items() if value is not None}
     answer = await rig.ask("POST", "/api/v1/provider-keys?verify=false", body)
     assert (answer.status, answer.json()["code"]) == (422, code), answer.body
@@ -204,7 +209,7 @@ async def test_a_name_that_resolves_to_a_refused_address_is_refused_when_connect
     rig = await start_rig(tmp_path, allow_private_providers=False)
     try:
         await rig.add_provider_key(endpoints={"openai_chat": "https://innocent.example/v1"})
-        monkeypatch.setattr(names.socket, "getaddrinfo", rebound)
+        monkeypatch.setattr(names.socket, "getaddrinfo", rebound)  # type: ignore[attr-defined]
         answer = await rig.chat()
         assert (answer.status, answer.code) == (502, "upstream_unreachable")
         assert "not allowed" in answer.json()["error"]["message"]
@@ -292,7 +297,7 @@ async def test_objects_belong_to_the_subtree_that_made_them(rig: Rig):
         assert follow.status == 200
         assert rig.standin.requests[-1].secret == red[2]
     count = len(rig.standin.requests)
-    for method, path, body in (
+    asked: tuple[tuple[str, str, Any], ...] = (
         ("GET", f"/v1/responses/{red[1]}", None),
         ("DELETE", f"/v1/responses/{red[1]}", None),
         ("POST", f"/v1/responses/{red[1]}/cancel", b"{}"),
@@ -308,7 +313,8 @@ async def test_objects_belong_to_the_subtree_that_made_them(rig: Rig):
             "/v1/responses",
             b'{"model":"m","input":[{"type":"input_file","f\\u0069le_id":"file-x"}]}',
         ),
-    ):
+    )
+    for method, path, body in asked:
         answer = await rig.ask(method, path, body, key=blue[0])
         assert (answer.status, answer.code) == (404, "object_not_found"), (method, path)
     assert len(rig.standin.requests) == count
@@ -318,6 +324,7 @@ async def test_objects_belong_to_the_subtree_that_made_them(rig: Rig):
     assert (unknown.status, unknown.headers["x-xairouter-origin"]) == (404, "provider")
 
 
+@pytest.mark.both
 async def test_bindings_survive_a_restart(rig: Rig):
     await rig.add_provider_key(name="one", secret="sk-one-0123456789abcdefgh")
     await rig.add_provider_key(name="two", secret="sk-two-0123456789abcdefgh")
@@ -356,7 +363,7 @@ async def test_listed_providers_get_the_list_s_price(rig: Rig):
     assert totals[0]["calls"] == 1
 
 
-@pytest.mark.sqlite_only
+@pytest.mark.own_rig
 async def test_a_deleted_key_s_sealed_bytes_are_gone_from_the_live_files(rig: Rig):
     import sqlite3
 
@@ -382,6 +389,7 @@ async def test_compaction_and_cancelling_go_where_they_belong(rig: Rig):
     assert records[f"/v1/responses/{made['id']}/cancel"]["output_tokens"] is None
 
 
+@pytest.mark.both
 async def test_objects_follow_their_account_when_it_moves_and_fall_to_the_owner_when_it_goes(
     rig: Rig,
 ):

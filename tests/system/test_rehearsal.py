@@ -1,9 +1,15 @@
 """Rehearsal: proposed rules and routing against the calls that were made, and nothing stored."""
 
+import asyncio
 from typing import Any
+
+import pytest
 
 from tests.rig import Rig
 from tests.system.test_limits import PRICES
+from xairouter.manage import rehearse
+
+pytestmark = pytest.mark.shared_rig
 
 
 async def _calls(rig: Rig) -> Any:
@@ -28,6 +34,20 @@ async def _rehearse(rig: Rig, account: str, rules: Any, method: str = "PUT") -> 
     return answer.json()
 
 
+async def test_of_many_at_once_one_runs_and_the_others_are_told_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rehearse, "_START", "spawn")  # as it is outside of tests
+    team = await _calls(rig)
+    path = f"/api/v1/accounts/{team['account']['id']}/rules?dry_run=true"
+    body = {"allow_models": ["small"]}
+    answers = await asyncio.gather(*(rig.ask("PUT", path, body) for _ in range(10)))
+    assert sorted(answer.status for answer in answers) == [200, *[409] * 9]
+    assert {answer.code for answer in answers} == {None, "conflict"}
+    assert (await rig.ask("PUT", path, body)).status == 200
+
+
+@pytest.mark.both
 async def test_it_tells_what_would_have_been_refused_and_stores_nothing(rig: Rig):
     team = await _calls(rig)
     account = team["account"]["id"]

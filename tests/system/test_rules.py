@@ -7,6 +7,8 @@ import pytest
 
 from tests.rig import Answer, Rig, start_rig
 
+pytestmark = pytest.mark.shared_rig
+
 
 async def _account(rig: Rig, name: str, key: str = "", **fields: Any) -> Any:
     answer = await rig.ask("POST", "/api/v1/accounts", {"name": name, **fields}, key=key)
@@ -20,6 +22,7 @@ async def _rules(
     return await rig.ask(method, f"/api/v1/accounts/{account}/rules", document, key=key)
 
 
+@pytest.mark.both
 async def test_rules_are_written_shown_and_merged(rig: Rig):
     document = {
         "allow_models": ["gpt-4o*", "claude-*"],
@@ -57,7 +60,7 @@ async def test_rules_are_written_shown_and_merged(rig: Rig):
         ({"allow_ips": "10.0.0.0/8"}, "invalid_field", "allow_ips"),
         ({"allow_models": [""]}, "invalid_field", "allow_models"),
         ({"allow_models": ["a\u0000"]}, "invalid_field", "allow_models"),
-        ({"allow_models": ["x" * 300]}, "invalid_field", "allow_models"),
+        ({"allow_models": ["x" * 600]}, "invalid_field", "allow_models"),
         ({"allow_paths": ["v1"]}, "invalid_field", "allow_paths"),
         ({"allow_paths": ["/v1/../api"]}, "invalid_field", "allow_paths"),
         ({"allow_paths": ["/v1//chat"]}, "invalid_field", "allow_paths"),
@@ -265,3 +268,16 @@ async def test_a_wrong_routing_document_is_refused(rig: Rig, document: Any):
     assert answer.status == 422, json.dumps(answer.json())
     assert answer.json()["code"] in ("invalid_field", "unknown_field")
     assert (await rig.ask("GET", "/api/v1/routing")).json()["level_map"] == {}
+
+
+async def test_a_query_that_names_a_model_is_refused(rig: Rig):
+    await rig.add_provider_key()
+    bound = (await _account(rig, "bound", rules={"allow_models": ["m"]}))["api_key"]
+    body = {"model": "m", "messages": []}
+    for query in ("model=other", "deployment_id=other", "%6dodels[]=other", "file_id=f"):
+        path = f"/v1/chat/completions?{query}"
+        for key in (bound, rig.key):
+            refused = await rig.ask("POST", path, body, key=key)
+            assert (refused.status, refused.code) == (400, "invalid_request"), query
+    path = "/v1/chat/completions?api-version=preview"
+    assert (await rig.ask("POST", path, body, key=bound)).status == 200

@@ -4,9 +4,13 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from tests.pages import ROOT
 from tests.rig import Answer, Rig
 from tests.system.test_limits import PRICES
+
+pytestmark = pytest.mark.shared_rig
 
 PAGE = "docs/how-to/team-rules.md"
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from tests.rig import Answer, Rig, start_rig
 from xairouter.api.application import management_app
+from xairouter.domain.permissions import Permission
 from xairouter.manage.permissions import PERMISSIONS
 
 VERBS = {
@@ -215,8 +216,8 @@ async def test_an_id_of_another_owner_answers_exactly_as_one_that_does_not_exist
         assert found.status == 404, (path, found.status, found.body)
     for body in ({"call_id": NOTHING["account_id"]}, {"account": town.ids["below"]["account_id"]}):
         fields = {"method": "POST", "path": "/v1/chat/completions", "model": "m", **body}
-        wanted = body if "call_id" in body else fields
-        found = await town.rig.ask("POST", "/api/v1/explain", wanted, key=town.keys["stranger"])
+        asked = body if "call_id" in body else fields
+        found = await town.rig.ask("POST", "/api/v1/explain", asked, key=town.keys["stranger"])
         assert found.status == 404, (body, found.body)
 
 
@@ -253,7 +254,7 @@ async def _asked(town: Town, verb: str, ids: dict[str, str]) -> list[str]:
     what an earlier try announced has been heard of."""
     directory = town.rig.house.directory
     (row,) = await town.rig.sql("select max(seq) from changes")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while directory._read_to < row[0]:
             await asyncio.sleep(0.02)
     assert (await town.rig.ask("GET", "/api/v1/me", key=town.keys["stranger"])).status == 200
@@ -280,7 +281,7 @@ async def test_each_role_may_do_what_the_table_says_and_nothing_else(town: Town,
     role = "manager" if who == "manager" else "member"
     scope = "call" if who == "below" else "manage"
     for verb, name in VERBS.items():
-        row = PERMISSIONS[name]
+        row = PERMISSIONS[Permission(name)]
         may = role in row.reach and (scope == "manage" or row.call_scope)
         ids = _ids(town, verb, who) if "{" in verb else {}
         if not may:

@@ -10,7 +10,8 @@ import pytest
 from tests.rig import Rig, start_rig
 from tests.servers import valkey_url
 from tests.system.process import create_owner, start_router
-from tests.system.test_limits import PRICES, _codes, _limit, _team
+from tests.system.test_limits import PRICES, _codes, _limit
+from tests.waiting import until
 from xairouter.standin.server import StandIn
 
 
@@ -24,7 +25,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def test_admission_is_exact_and_what_is_used_is_counted(shared: Rig):
     await _limit(shared, limits={"rpd": 60, "concurrency": 500, "tpd": 1_000_000})
-    team = await _team(shared, rules={"limits": {"rpd": 40}})
+    team = await shared.add_account(rules={"limits": {"rpd": 40}})
     answers = await asyncio.gather(
         *(shared.chat(key=team["api_key"], max_tokens=20) for _ in range(60)),
         *(shared.chat(max_tokens=20) for _ in range(60)),
@@ -74,7 +75,7 @@ async def test_a_killed_instance_leaves_nothing_held(tmp_path: Path):
             return int(status)
 
         hanging = [asyncio.create_task(chat("fault-timeout")) for _ in range(3)]
-        await asyncio.sleep(0.5)
+        await until(lambda: len(standin.requests) == 3)
         assert await chat() == 429
         await router.kill()
         await asyncio.gather(*hanging, return_exceptions=True)

@@ -19,8 +19,9 @@ from cluster.balancer import Balancer
 
 from tests.servers import drop_database, postgres_database, start_valkey
 from tests.system.process import Router, create_owner, run_command, start_router
+from tests.waiting import until
 from xairouter import workers
-from xairouter.ledger.journal import read_folder
+from xairouter.ledger.folders import read_folder
 from xairouter.settings import Settings
 from xairouter.standin.server import StandIn
 
@@ -45,12 +46,15 @@ async def _servers() -> AsyncIterator[tuple[dict[str, str], StandIn, int]]:
 
 
 class Load:
-    """Clients that call without a pause; every answer is kept."""
+    """Clients that call one after the other; every answer is kept."""
 
-    def __init__(self, url: str, key: str, model: str = "demo") -> None:
-        self._url = url
+    def __init__(self, url: str, key: str, model: str = "demo", *, pause: float = 0.01) -> None:
+        self._url, self._pause = url, pause
         self._headers = {"authorization": f"Bearer {key}"}
-        self._body = {"model": model, "messages": [{"role": "user", "content": "x"}]}
+        self._body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": "user", "content": "x"}],
+        }
         self.answers: list[int] = []
         self.calls: list[str] = []
         self.failures: list[str] = []
@@ -63,6 +67,11 @@ class Load:
     def stop(self) -> None:
         self._goes_on = False
 
+    async def more(self, calls: int) -> None:
+        """Wait until so many more calls have been answered, or failed."""
+        so_far = len(self.answers) + len(self.failures) + calls
+        await until(lambda: len(self.answers) + len(self.failures) >= so_far)
+
     async def _client(self, session: aiohttp.ClientSession) -> None:
         while self._goes_on:
             try:
@@ -74,13 +83,13 @@ class Load:
                     self.calls.append(reply.headers["x-xairouter-call-id"])
             except aiohttp.ClientError as error:
                 self.failures.append(repr(error))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self._pause)
 
 
 async def _records(router: Router, key: str, least: int) -> set[str]:
     """Every call's id that has a record, once there are that many."""
     found: set[str] = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             found, cursor = set(), ""
             while True:
@@ -92,6 +101,14 @@ async def _records(router: Router, key: str, least: int) -> set[str]:
             if len(found) >= least:
                 return found
             await asyncio.sleep(0.3)
+
+
+async def _counted(router: Router, calls: int) -> bool:
+    """Whether so many completed calls stand in the metrics: whoever is asked answers for all."""
+    async with aiohttp.ClientSession() as session, session.get(f"{router.url}/metrics") as reply:
+        text = await reply.text()
+    counted = re.search(r'xairouter_calls_total\{[^}]*outcome="completed"\} ([\d.]+)', text)
+    return counted is not None and float(counted.group(1)) == calls
 
 
 def _children(pid: int) -> list[int]:
@@ -115,7 +132,7 @@ def test_a_worker_is_told_how_many_share_the_limits(
         told.append(options["env"]["XAIROUTER_INSTANCES"])
         return real(["true"], **options)
 
-    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    monkeypatch.setattr(workers.subprocess, "Popen", start)  # type: ignore[attr-defined]
     for settings in (Settings(workers=3), Settings(workers=3, instances=6)):
         with socket.create_server(("127.0.0.1", 0)) as bound:
             worker = workers.Worker(bound, tmp_path, settings)
@@ -123,6 +140,7 @@ def test_a_worker_is_told_how_many_share_the_limits(
     assert told == ["3", "6"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: Path):
     data_dir = tmp_path / "data"
@@ -134,37 +152,30 @@ async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: 
             await router.add_standin(key, standin)
             first = _children(supervisor)
             assert len(first) == 2
-            load = Load(router.url, key)
-            running = asyncio.create_task(load.run(6))
-            await asyncio.sleep(0.5)
+            load = Load(router.url, key, pause=0)
+            running = asyncio.create_task(load.run(3))
+            await load.more(50)
             # Replaced one by one, under load: nobody notices.
             os.kill(supervisor, signal.SIGHUP)
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(120):
                 while set(_children(supervisor)) & set(first) or len(_children(supervisor)) != 2:
                     await asyncio.sleep(0.1)
-            await asyncio.sleep(0.5)
+            await load.more(50)
             load.stop()
             await running
             assert set(load.answers) == {200}, set(load.answers)
             assert load.failures == []
-            await asyncio.sleep(0.6)  # What it has counted is told a few times a second.
+            # What a worker has counted is told a few times a second, and outlives it then.
+            await until(lambda: _counted(router, len(load.calls)))
             # One is killed: a new one takes its place, and its calls have their records.
             victim = _children(supervisor)[0]
             os.kill(victim, signal.SIGKILL)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while victim in _children(supervisor) or len(_children(supervisor)) != 2:
                     await asyncio.sleep(0.1)
             found = await _records(router, key, len(load.calls))
             assert found >= set(load.calls)
-            # Whoever is asked for metrics answers for all.
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"{router.url}/metrics") as reply,
-            ):
-                text = await reply.text()
-            counted = re.search(r'xairouter_calls_total\{[^}]*outcome="completed"\} ([\d.]+)', text)
-            assert counted
-            assert float(counted.group(1)) == len(load.calls)
+            assert await _counted(router, len(load.calls))
         finally:
             assert await router.terminate() == 0
         # A worker that was told to end before it was up leaves an empty folder, which the next
@@ -173,6 +184,7 @@ async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: 
         assert [record for folder in left for record in read_folder(folder).records()] == []
 
 
+@pytest.mark.slow
 async def test_a_rolling_restart_under_load_drops_no_call_and_loses_no_record(tmp_path: Path):
     async with _servers() as (where, fake, standin):
         where = {**where, "XAIROUTER_DRAIN_NOTICE_SECONDS": "1"}
@@ -185,15 +197,15 @@ async def test_a_rolling_restart_under_load_drops_no_call_and_loses_no_record(tm
             key = await create_owner(folders[0], **where)
             await routers[0].add_standin(key, standin)
             url = f"http://127.0.0.1:{await balancer.start()}"
-            load, streams = Load(url, key), Load(url, key, "fault-paced")
+            load, streams = Load(url, key, pause=0), Load(url, key, "fault-paced", pause=0)
             streams._body["stream"] = True
-            running = [asyncio.create_task(load.run(4)), asyncio.create_task(streams.run(4))]
-            await asyncio.sleep(0.5)
+            running = [asyncio.create_task(load.run(2)), asyncio.create_task(streams.run(4))]
+            await load.more(20)
             for number, folder in enumerate(folders):
                 assert await routers[number].terminate() == 0
                 routers[number] = await start_router(folder, **where)
                 balancer.ports[number] = routers[number].port
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(120):
                     while routers[number].port not in balancer.ready:
                         await asyncio.sleep(0.05)
             load.stop()
@@ -213,6 +225,7 @@ async def test_a_rolling_restart_under_load_drops_no_call_and_loses_no_record(tm
                     await router.kill()
 
 
+@pytest.mark.slow
 async def test_a_killed_instance_is_survived_and_its_calls_are_recorded(tmp_path: Path):
     """Its journal is on its own disk: the calls are recorded when it is back."""
     async with _servers() as (where, _, standin):
@@ -225,9 +238,9 @@ async def test_a_killed_instance_is_survived_and_its_calls_are_recorded(tmp_path
             await routers[0].add_standin(key, standin)
             loads = [Load(router.url, key) for router in routers]
             running = [asyncio.create_task(load.run(3)) for load in loads]
-            await asyncio.sleep(1)
+            await asyncio.gather(*(load.more(30) for load in loads))
             await routers[1].kill()
-            await asyncio.sleep(1)
+            await loads[0].more(30)
             for load in loads:
                 load.stop()
             await asyncio.gather(*running)

@@ -7,13 +7,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from xairouter.api.reading import UnreadableBodyError
 from xairouter.clock import fresh_id
-from xairouter.errors import ERRORS, ManageError, StorageError
+from xairouter.errors import ERRORS, ErrorCode, ManageError, StorageError
+from xairouter.manage.fields import refused
 from xairouter.observe import log
 
 
 def problem(
-    code: str, detail: str, fields: Mapping[str, str] | None = None, status: int | None = None
+    code: ErrorCode, detail: str, fields: Mapping[str, str] | None = None, status: int | None = None
 ) -> JSONResponse:
     """A refusal of the management API."""
     row = ERRORS[code]
@@ -39,9 +41,9 @@ def problem(
     )
 
 
-def _status(code: str) -> int:
+def _status(code: ErrorCode) -> int:
     """The management plane refuses a rejected provider key as a bad value, not as a bad gateway."""
-    return 422 if code == "provider_key_rejected" else ERRORS[code].status
+    return 422 if code == ErrorCode.PROVIDER_KEY_REJECTED else ERRORS[code].status
 
 
 def install(app: FastAPI) -> None:
@@ -49,36 +51,36 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ManageError)
     async def _refused(request: Request, error: ManageError) -> Response:
-        return problem(error.code, error.detail, error.fields)
+        response = problem(error.code, error.detail, error.fields)
+        if error.retry_after is not None:
+            response.headers["retry-after"] = str(error.retry_after)
+        return response
+
+    @app.exception_handler(UnreadableBodyError)
+    async def _unreadable(request: Request, error: UnreadableBodyError) -> Response:
+        return problem(error.refused.code, error.refused.detail, error.refused.fields)
 
     @app.exception_handler(StorageError)
     async def _storage(request: Request, error: StorageError) -> Response:
-        return problem("storage_unavailable", str(error))
+        return problem(ErrorCode.STORAGE_UNAVAILABLE, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        fields = {}
-        unknown = False
-        for row in error.errors():
-            place = [str(part)[:64] for part in row["loc"] if part not in ("body", "query")]
-            unknown = unknown or row["type"] == "extra_forbidden"
-            fields[".".join(place) or "body"] = (
-                "unknown" if row["type"] == "extra_forbidden" else str(row["msg"])
-            )
-        named = ", ".join(f"`{name}`" for name in fields)
-        if unknown:
-            return problem("unknown_field", f"Unknown or wrong: {named}.", fields)
-        return problem("invalid_field", f"Not possible: {named}.", fields)
+        rows = error.errors()
+        told = refused([(row["loc"], row["type"], row["msg"]) for row in rows])
+        return problem(told.code, told.detail, told.fields)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            return problem("not_found", f"{request.method} is not possible here.", status=405)
+            return problem(
+                ErrorCode.NOT_FOUND, f"{request.method} is not possible here.", status=405
+            )
         if error.status_code == 404:
-            return problem("not_found", f"There is nothing at {request.url.path[:200]}.")
-        return problem("invalid_request", "The request cannot be understood.")
+            return problem(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path[:200]}.")
+        return problem(ErrorCode.INVALID_REQUEST, "The request cannot be understood.")
 
     @app.exception_handler(Exception)
     async def _failed(request: Request, error: Exception) -> Response:
         log.error("management_failed", path=request.url.path, exc_info=error)
-        return problem("internal_error", "The router failed; the log has the cause.")
+        return problem(ErrorCode.INTERNAL_ERROR, "The router failed; the log has the cause.")

@@ -10,6 +10,7 @@ from xairouter.cli import moving, owners, serving
 from xairouter.cli.audits import audit_app
 from xairouter.errors import XAIRouterError
 from xairouter.imports.command import import_app
+from xairouter.process import keep_files_private
 
 app = typer.Typer(
     help="XAI Router: your keys, your control.",
@@ -34,6 +35,7 @@ def _root(
 
 def main() -> None:
     """Entry point; the last edge: a person gets a sentence, not a traceback."""
+    keep_files_private()
     try:
         app()
     except XAIRouterError as error:

@@ -1,6 +1,7 @@
 """The command that checks the hash chains."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from xairouter import settings
 from xairouter.cli.asking import DataDir, fail, run, with_database
 
+_TOLD_EVERY = 100_000
 audit_app = typer.Typer(help="Check the hash chains of records.", no_args_is_help=True)
 
 
@@ -21,13 +23,14 @@ def audit_verify(
     data_dir: DataDir = None,
 ) -> None:
     """Find records and operations that were removed, inserted or altered; ends with 1 if any."""
-    from xairouter.manage import audit
+    from xairouter.manage import audit, verifying
 
     async def look(database: Any, _: settings.Settings) -> list[Any]:
         if checkpoint is None:
-            return await audit.verify_all(database)
+            return await verifying.verify_all(database, _tell)
         point = audit.read_checkpoint(_json_file(checkpoint))
-        return [await audit.verify(database, point.owner_id, point)]
+        report = verifying.Report(point.owner_id)
+        return [await verifying.verify(database, report, point, tell=_tell)]
 
     reports = run(with_database(data_dir, look))
     if as_json:
@@ -40,6 +43,12 @@ def audit_verify(
                 print(f"  {fault}")
     if not all(report.is_whole for report in reports):
         raise typer.Exit(1)
+
+
+def _tell(report: Any) -> None:
+    """A long verification says how far it is."""
+    if report.entries % _TOLD_EVERY == 0 and report.entries < report.of:
+        print(f"{report.owner_id}: {report.entries} of {report.of} entries", file=sys.stderr)
 
 
 def _json_file(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import typer
 
 from xairouter import settings
 from xairouter.cli.asking import fail, run
+from xairouter.locks import holders, lock_files
 
 app = typer.Typer()
 
@@ -40,7 +41,7 @@ async def _nothing(database: Any, chosen: settings.Settings) -> None:
 
 async def _move(source_url: str, target_url: str) -> str:
     from xairouter.errors import StorageError
-    from xairouter.manage.audit import verify_all
+    from xairouter.manage.verifying import verify_all
     from xairouter.storage.database import Database
     from xairouter.storage.move import move
 
@@ -75,6 +76,10 @@ def _hindrance(url: str) -> str | None:
         return None
     if not Path(path).is_file():
         return f"There is no database {path}."
+    locked = lock_files(Path(path).parent, Path(path))
+    running = dict.fromkeys(who for one in locked for who in holders(one))
+    if running:
+        return f"A router still uses the source: {' and '.join(running)}. Stop it with SIGTERM."
     folders = (Path(path).parent / "journal").glob("*")
     waiting = sorted(one.name for one in folders if any(one.glob("*.log")))
     if not waiting:

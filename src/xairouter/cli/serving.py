@@ -28,16 +28,17 @@ def serve(
     """Run the router."""
     chosen = load(host=host, port=port, data_dir=data_dir, workers=workers)
     from xairouter.observe import configure_logs
-    from xairouter.process import end_with_parent, harden_process
+    from xairouter.process import allow_descriptors, end_with_parent, harden_process
 
     configure_logs(chosen.log_level)
     harden_process()
+    allow_descriptors()
 
     def listening(at: str, on: int, token: str | None) -> None:
         shown = f"[{at}]" if ":" in at else at
         print(f"XAI Router {__version__} listens on http://{shown}:{on}")
         if token is not None:
-            base = chosen.public_url.rstrip("/") or f"http://{shown}:{on}"
+            base = chosen.console_url(f"http://{shown}:{on}")
             print(
                 f"Create the first owner here, once, within 24 hours: {base}/console/setup/{token}"
             )
@@ -57,7 +58,8 @@ def serve(
     except XAIRouterError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"Cannot listen on {chosen.host}:{chosen.port}: {error.strerror}.")
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"Cannot start: {where}{error.strerror or error}.")
 
 
 def _supervise(chosen: settings.Settings, listening: Any) -> int:
@@ -113,13 +115,14 @@ def doctor(
 ) -> None:
     """Check the installation and say what to do."""
     chosen = load(data_dir=data_dir)
-    from xairouter.doctor import examine
+    from xairouter.doctor import State, examine
 
+    styles = {State.OK: "green", State.NOTE: "yellow", State.BAD: "bold red"}
     findings = run(examine(chosen, offline=offline))
     for finding in findings:
-        style = {"ok": "green", "note": "yellow", "bad": "bold red"}[finding.state]
+        style = styles[finding.state]
         out.print(f"{finding.state:>4}  {finding.what}: {finding.says}", style=style, markup=False)
-    if any(finding.state == "bad" for finding in findings):
+    if any(finding.state is State.BAD for finding in findings):
         raise typer.Exit(1)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xairouter.domain.permissions import Permission
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -10,27 +12,27 @@ class Room:
 
     name: str
     path: str
-    verb: str
+    verb: Permission
     in_rail: bool = True
 
 
 ROOMS: tuple[Room, ...] = (
-    Room("overview", "/console/", "usage.read"),
-    Room("provider_keys", "/console/provider-keys", "provider_keys.read"),
-    Room("accounts", "/console/accounts", "accounts.read"),
-    Room("me", "/console/me", "me.read"),
-    Room("routing", "/console/routing", "routing.read"),
-    Room("usage", "/console/usage", "usage.read"),
-    Room("calls", "/console/calls", "usage.read"),
-    Room("explain", "/console/explain", "explain"),
-    Room("operations", "/console/operations", "operations.read"),
-    Room("playground", "/console/playground", "playground.open"),
-    Room("notices", "/console/notices", "notices.read", in_rail=False),
-    Room("settings", "/console/settings", "settings.read"),
-    Room("help", "/console/help", "me.read"),
+    Room("overview", "/console/", Permission.USAGE_READ),
+    Room("provider_keys", "/console/provider-keys", Permission.PROVIDER_KEYS_READ),
+    Room("accounts", "/console/accounts", Permission.ACCOUNTS_READ),
+    Room("me", "/console/me", Permission.ME_READ),
+    Room("routing", "/console/routing", Permission.ROUTING_READ),
+    Room("usage", "/console/usage", Permission.USAGE_READ),
+    Room("calls", "/console/calls", Permission.USAGE_READ),
+    Room("explain", "/console/explain", Permission.EXPLAIN),
+    Room("operations", "/console/operations", Permission.OPERATIONS_READ),
+    Room("playground", "/console/playground", Permission.PLAYGROUND_OPEN),
+    Room("notices", "/console/notices", Permission.NOTICES_READ, in_rail=False),
+    Room("settings", "/console/settings", Permission.SETTINGS_READ),
+    Room("help", "/console/help", Permission.ME_READ),
 )
 
 
-def rooms_of(may: Callable[[str], bool]) -> tuple[Room, ...]:
+def rooms_of(may: Callable[[Permission], bool]) -> tuple[Room, ...]:
     """The rooms that somebody may enter."""
     return tuple(room for room in ROOMS if may(room.verb))

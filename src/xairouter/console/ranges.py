@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from xairouter.clock import parse_instant, rfc3339
-from xairouter.errors import ConfigError, ManageError
+from xairouter.errors import ConfigError, ErrorCode, ManageError
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -69,6 +69,9 @@ class Range:
         return list(rows.values())
 
 
+_YEARS = "1971", "9998"
+
+
 def read_range(query: Mapping[str, str], zone: ZoneInfo, now_ms: int, default: str) -> Range:
     """The range that a page's address names: ``range``, or ``from`` and ``to`` as dates or instants."""
     if query.get("from"):
@@ -77,7 +80,7 @@ def read_range(query: Mapping[str, str], zone: ZoneInfo, now_ms: int, default: s
         end = until if until is not None else now_ms
         if not 0 <= end - begin <= _MOST_DAYS * DAY_MS:
             raise ManageError(
-                "invalid_field", "The range ends before it begins.", {"to": "must be later"}
+                ErrorCode.INVALID_FIELD, "The range ends before it begins.", {"to": "must be later"}
             )
         step = "hour" if end - begin <= 2 * DAY_MS else "day"
         return Range("own", begin, until, step, zone, now_ms)
@@ -97,6 +100,12 @@ def read_range(query: Mapping[str, str], zone: ZoneInfo, now_ms: int, default: s
 
 def _instant(text: str, zone: ZoneInfo, name: str, *, is_end: bool = False) -> int:
     """A date in the owner's zone (as an end: the whole of it), or an instant."""
+    if not text[:4].isdecimal() or not _YEARS[0] <= text[:4] <= _YEARS[1]:
+        raise ManageError(
+            ErrorCode.INVALID_FIELD,
+            f"A range lies in the years {_YEARS[0]} to {_YEARS[1]}.",
+            {name: "a date or an instant"},
+        )
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone)
         return _ms(_next_day(day, zone) if is_end else day)
@@ -105,7 +114,9 @@ def _instant(text: str, zone: ZoneInfo, name: str, *, is_end: bool = False) -> i
     try:
         return parse_instant(text)
     except ConfigError as error:
-        raise ManageError("invalid_field", str(error), {name: "a date or an instant"}) from None
+        raise ManageError(
+            ErrorCode.INVALID_FIELD, str(error), {name: "a date or an instant"}
+        ) from None
 
 
 def _day_of(ms: int, zone: ZoneInfo) -> datetime:

@@ -16,15 +16,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from xairouter import __version__
 from xairouter.clock import now_ms
 from xairouter.console.navigation import rooms_of
-from xairouter.console.origin import is_same_origin
-from xairouter.console.patience import Patience
+from xairouter.console.origin import Addresses, is_same_origin, page_headers
 from xairouter.console.show import Show
 from xairouter.console.words import Words, words_for
 from xairouter.custody.intake import Intake, read_form
 from xairouter.directory.identity import Identifier
 from xairouter.domain.accounts import OwnerSettings
 from xairouter.domain.calls import Refusal
-from xairouter.errors import ERRORS, ManageError
+from xairouter.domain.permissions import Permission
+from xairouter.errors import ERRORS, ErrorCode, ManageError
 from xairouter.manage import notices
 from xairouter.manage.desk import Actor, Desk, StaleVaultError
 from xairouter.manage.operators import PLAIN_COOKIE, SECURE_COOKIE, is_operator
@@ -35,7 +35,7 @@ from xairouter.policy.decide import enter
 HERE = Path(__file__).parent
 T = TypeVar("T")
 _MOST_BODY = 256 * 1024
-_TRIES = 4
+_TRIES = 10
 _SECURE, _PLAIN = "__Host-xairouter", "xairouter"
 BOOSTED = Markup(
     'hx-boost="true" hx-target="#main" hx-select="#main" hx-select-oob="#trail" '
@@ -71,18 +71,19 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(slots=True)
 class Visit:
-    """A request to a page, with what the page needs."""
+    """A request to a page, with what the page needs. ``url`` is the console's own address,
+    ``calls_url`` the one that clients call."""
 
     request: Request
     desk: Desk
     identifier: Identifier
     url: str
+    calls_url: str
     address: str
     words: Words
     settings: OwnerSettings = field(default_factory=OwnerSettings)
     is_operator: bool = False
     is_ending: Callable[[], bool] = bool
-    patience: Patience = field(default_factory=Patience)
     _who: tuple[Actor, str] | None = field(default=None, repr=False)
 
     @property
@@ -99,7 +100,7 @@ class Visit:
         """This visit is a session's."""
         self._who, self.settings = who, settings
 
-    def may(self, verb: str) -> bool:
+    def may(self, verb: Permission) -> bool:
         """Whether the signed-in key may do a verb; what it may not is not shown."""
         return reach_of(self.actor.caller, verb) is not None
 
@@ -140,7 +141,7 @@ class Visit:
     async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A rendered page with its frame; ``api`` may name the request that shows the same."""
         waiting = 0
-        if self._who is not None and self.may("notices.read"):
+        if self._who is not None and self.may(Permission.NOTICES_READ):
             waiting = await notices.count_notices(self.desk, self.actor)
         return self.render(template, status, waiting=waiting, **values)
 
@@ -157,6 +158,7 @@ class Visit:
             "rail": self.request.cookies.get(RAIL_COOKIE, ""),
             "here": self.path,
             "url": self.url,
+            "calls_url": self.calls_url,
             "signed_in": caller.account if caller else None,
             "role": role_of(caller) if caller else None,
             "is_operator": self.is_operator,
@@ -172,7 +174,8 @@ class Visit:
             **values,
         }
         html = _TEMPLATES.get_template(template).render(given)
-        return HTMLResponse(html, status, headers=SECURITY_HEADERS)
+        headers = page_headers(SECURITY_HEADERS, self.url, self.calls_url)
+        return HTMLResponse(html, status, headers=headers)
 
     async def problem(self, error: ManageError) -> Response:
         """A page that says what was refused and why."""
@@ -190,7 +193,7 @@ class Visit:
         async for chunk in self.request.stream():
             size += len(chunk)
             if size > _MOST_BODY:
-                raise ManageError("body_too_large", "The form is too large.")
+                raise ManageError(ErrorCode.BODY_TOO_LARGE, "The form is too large.")
             parts.append(chunk)
         return b"".join(parts)
 
@@ -217,7 +220,7 @@ class Visit:
                 raise ManageError(identity.code, identity.message)
             actor = Actor(identity.caller, identity.vault, self.address)
             self._who = (actor, token)
-        raise ManageError("conflict", "The vault was changed at the same time; repeat.")
+        raise ManageError(ErrorCode.CONFLICT, "The vault was changed at the same time; repeat.")
 
     async def sign_in(self, response: Response, api_key: str) -> bool:
         """Open a session with an XAI API key and put it into the response's cookie."""
@@ -272,7 +275,7 @@ class Visit:
 
 def status_of(error: ManageError) -> int:
     """The HTTP status of a refused verb; a rejected provider key is a bad value here."""
-    return 422 if error.code == "provider_key_rejected" else ERRORS[error.code].status
+    return 422 if error.code == ErrorCode.PROVIDER_KEY_REJECTED else ERRORS[error.code].status
 
 
 class Visits:
@@ -282,15 +285,14 @@ class Visits:
         self,
         desk: Desk,
         identifier: Identifier,
-        public_url: Callable[[Request], str],
+        addresses: Addresses,
         client_address: Callable[[Any, dict[bytes, bytes]], str],
         is_ending: Callable[[], bool],
     ) -> None:
         self._is_ending = is_ending
-        self._patience = Patience()
         self._desk = desk
         self._identifier = identifier
-        self._public_url = public_url
+        self._addresses = addresses
         self._client_address = client_address
 
     def open(self, page: Page) -> Endpoint:
@@ -341,27 +343,42 @@ class Visits:
         visit.admit((actor, token), identity.view.settings)
         return True
 
+    async def sender(self, scope: Any) -> str:
+        """Whose a request is, by its head alone: the owner's of its session, the operator's, or ""."""
+        visit = self.visit(Request(scope))
+        token = visit.token
+        identity = await self._identifier.resolve_session(token) if token else None
+        if identity is not None and not isinstance(identity, Refusal):
+            return identity.caller.owner_id
+        known = await is_operator(self._desk.database, visit.operator_token)
+        return "operator" if known else ""
+
+    async def refuse(self, scope: Any, receive: Any, send: Any, refusal: Refusal) -> None:
+        """Answer a request whose body is not read."""
+        visit = self.visit(Request(scope))
+        response = await visit.problem(ManageError(refusal.code, refusal.message))
+        await response(scope, receive, send)
+
     def visit(self, request: Request) -> Visit:
         """A visit by nobody yet."""
         headers = dict(request.scope["headers"])
         address = self._client_address(request.scope, headers)
         words = words_for(request.headers.get("accept-language", ""))
-        url = self._public_url(request)
         return Visit(
             request,
             self._desk,
             self._identifier,
-            url,
+            self._addresses.console(request),
+            self._addresses.calls(request),
             address,
             words,
             is_ending=self._is_ending,
-            patience=self._patience,
         )
 
     async def _answer(self, page: Page, visit: Visit) -> Response:
         if visit.request.method == "POST" and not is_same_origin(visit.request):
             words = visit.words("problem.other_site")
-            return await visit.problem(ManageError("forbidden", str(words)))
+            return await visit.problem(ManageError(ErrorCode.FORBIDDEN, str(words)))
         try:
             return await page(visit)
         except ManageError as error:

@@ -4,16 +4,17 @@ Every driver passes the same contract suite (tests/contract/test_counters.py).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from xairouter.accounting.counts import Counts
 from xairouter.policy.limits import WHOLE, Demand, Key
 from xairouter.policy.patterns import matches
-from xairouter.policy.windows import WINDOWS, Window
+from xairouter.policy.windows import WINDOWS
 
 _ORDER = {name: place for place, name in enumerate(WINDOWS)}
 
@@ -25,16 +26,10 @@ class Past:
     amounts: Sequence[tuple[int, int]]
 
 
-History = Callable[[str, Key, Window, int, ZoneInfo, frozenset[str]], Awaitable[Past]]
-"""(owner, counter, window, now, zone, calls to leave out) → what the records say."""
-
-
-class Tally(msgspec.Struct, frozen=True):
-    """What one call counts for: a request or none, tokens, nano-dollars."""
-
-    requests: int = 0
-    tokens: int = 0
-    nano: int = 0
+History = Callable[
+    [str, Sequence[Key], int, ZoneInfo, frozenset[str]], Awaitable[Mapping[Key, Past]]
+]
+"""(owner, counters, now, zone, calls to leave out) → what the records say of each."""
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -64,11 +59,16 @@ class Left(msgspec.Struct, frozen=True):
     reset_seconds: int
 
 
+def share_left(limit: int, remaining: int) -> float:
+    """What remains of a limit, as its share; of equals the first is the tightest."""
+    return remaining / limit if limit else 0
+
+
 def tightest(limits: Sequence[Left]) -> Left | None:
     """The limit with the smallest share left, the first of equals; None where there is none."""
     if len(limits) == 1:
         return limits[0]
-    return min(limits, key=lambda one: one.remaining / one.limit if one.limit else 0, default=None)
+    return min(limits, key=lambda one: share_left(one.limit, one.remaining), default=None)
 
 
 def first_of(demands: Iterable[Demand]) -> Demand:
@@ -95,12 +95,26 @@ class Exceeded:
     retry_after: int | None
 
 
+class Correction(msgspec.Struct, frozen=True):
+    """A call's record was changed. ``keys`` are the counters of tokens and money that the rules name
+    for it; ``before`` is None where what they counted of it is not known."""
+
+    call: Counted
+    keys: tuple[Key, ...]
+    before: Counts | None
+    after: Counts
+
+
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """A budget whose soft threshold has been reached: ``period_ms`` is when its period began."""
+    """A budget whose soft threshold has been reached: ``notify_at`` of ``limit``, in the period of
+    ``name`` that began at ``period_ms``."""
 
     owner_id: str
-    demand: Demand
+    account_id: str
+    name: str
+    limit: int
+    notify_at: float
     period_ms: int
 
 
@@ -110,19 +124,25 @@ class Counters(Protocol):
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
         """Reserve all demands or none; raises StorageError where what was used is not known."""
 
-    def settle(self, held: Held, used: Tally) -> None:
+    def settle(self, held: Held, used: Counts) -> None:
         """Put what was used in the place of what was reserved."""
 
-    def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
+    def recover(self, owner_id: str, call_id: str, used: Counts) -> None:
         """A call whose process died is in the records now: count what it used where it had reserved
         something, once."""
+
+    async def correct(self, correction: Correction) -> None:
+        """Count a changed record as it is now, wherever its call counts; counters that may have
+        counted it either way begin anew with the records. Never raises."""
 
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
         """What is used of each limit now; nothing is reserved."""
 
-    def take_crossed(self) -> list[Crossed]:
-        """Budgets that reached their soft threshold since this was last asked; some may come
-        again."""
+    def crossed(self) -> list[Crossed]:
+        """Budgets that reached their soft threshold and of which nobody has been told."""
+
+    def told(self, crossed: Sequence[Crossed]) -> None:
+        """Somebody has been told of these for good: they do not come again in their period."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """What goes on in the background, until told to stop."""

@@ -5,21 +5,26 @@ may end: what ends meanwhile is counted here and left out there, so nothing coun
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from zoneinfo import ZoneInfo
 
+from xairouter.accounting.counts import Counts
 from xairouter.clock import now_ms
+from xairouter.counters.crossings import Crossings
 from xairouter.counters.interface import (
+    Correction,
     Counted,
     Crossed,
     Exceeded,
     Held,
     History,
     Left,
-    Tally,
+    Past,
     first_of,
-    tightest,
+    share_left,
 )
+from xairouter.errors import StorageError
 from xairouter.policy.limits import Demand, Key
 from xairouter.policy.windows import (
     MONEY,
@@ -32,14 +37,19 @@ from xairouter.policy.windows import (
     seconds_until,
     usage_of,
 )
+from xairouter.turns import in_slices
 
-MOST_TOLD = MOST_FOUND = 100_000
+MOST_FOUND = 100_000
+_SHOWN = frozenset({REQUESTS, TOKENS})
+"""What replies say the tightest limit of."""
+_key, _amount = attrgetter("key"), attrgetter("amount")
 
 
 class _Counter:
-    """A counter. Until it ``is_ready`` its past is being read, and ``filled`` is waited for."""
+    """A counter. Until it ``is_ready`` its past is being read, and ``filled`` is waited for;
+    ``failed`` says why that could not be."""
 
-    __slots__ = ("ended", "filled", "is_ready", "running", "unit", "usage", "zone")
+    __slots__ = ("ended", "failed", "filled", "is_ready", "running", "unit", "usage", "zone")
 
     def __init__(self, window: Window, zone: ZoneInfo) -> None:
         self.usage = usage_of(window, zone)
@@ -47,10 +57,18 @@ class _Counter:
         self.zone = zone
         self.is_ready = False
         self.filled = asyncio.Event()
+        self.failed: str | None = None
         self.ended: set[str] = set()
         self.running: dict[str, int] = {}
 
+    def be_ready(self) -> None:
+        """Let those go on who wait."""
+        self.is_ready = True
+        self.filled.set()
 
+
+_Remaining = tuple[float, int, Demand, _Counter]
+"""How a limit stands after a reservation: the share of it that remains, and how much that is."""
 _OfAccounts = dict[str, dict[Key, _Counter]]
 """By account and key: settling a call looks at its own path alone."""
 
@@ -71,28 +89,31 @@ class MemoryCounters:
         self._found: dict[Key, tuple[list[Key], ZoneInfo, list[_Counter]]] = {}
         """By the last of their keys: the counters that a call found, since the last change."""
         self._found_at = 0
-        self._crossed: dict[tuple[str, Key, int], Crossed] = {}
-        self._told: set[tuple[str, Key, int]] = set()
+        self._crossings = Crossings()
+        self._filling: set[asyncio.Task[None]] = set()
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
         while (counters := self._at_hand(call, demands)) is None:
-            for demand in demands:
-                await self._counter(call.owner_id, demand, call.zone)
+            await self._ready(call.owner_id, demands, call.zone)
         now = self._clock()
-        uses = [counter.usage.used(now) for counter in counters]
-        for demand, used in zip(demands, uses, strict=True):
-            if used + demand.amount > demand.limit:
+        tightest: dict[str, _Remaining] = {}
+        for demand, counter in zip(demands, counters, strict=True):
+            limit, unit = demand.limit, counter.unit
+            remaining = limit - counter.usage.used(now) - demand.amount
+            if remaining < 0:
                 return _exceeded(demands, counters, now)
+            if unit in _SHOWN:
+                share = share_left(limit, remaining)
+                if unit not in tightest or share < tightest[unit][0]:
+                    tightest[unit] = (share, remaining, demand, counter)
         at_ms, call_id = call.at_ms, call.call_id
-        left: dict[str, list[Left]] = {REQUESTS: [], TOKENS: []}
-        for demand, counter, used in zip(demands, counters, uses, strict=True):
-            amount, unit = demand.amount, counter.unit
+        for demand, counter in zip(demands, counters, strict=True):
+            amount = demand.amount
             counter.usage.add(at_ms, amount)
-            if unit == RUNNING:
+            if counter.unit == RUNNING:
                 counter.running[call_id] = amount
-            elif unit != MONEY:
-                left[unit].append(_left(demand, used, counter, now))
-        held = Held(call, tuple(demands), tightest(left[REQUESTS]), tightest(left[TOKENS]))
+        requests, tokens = tightest.get(REQUESTS), tightest.get(TOKENS)
+        held = Held(call, tuple(demands), _left(requests, now), _left(tokens, now))
         self._running[call_id] = (held, counters, self._changes)
         return held
 
@@ -100,7 +121,7 @@ class MemoryCounters:
         """A call that was admitted elsewhere and is under way: counters that begin count it."""
         self._running[held.call.call_id] = (held, (), -1)
 
-    def settle(self, held: Held, used: Tally) -> None:
+    def settle(self, held: Held, used: Counts) -> None:
         call = held.call
         _, counters, changes = self._running.pop(call.call_id, (None, (), None))
         if changes is None:
@@ -112,7 +133,7 @@ class MemoryCounters:
         if changes == self._changes and there == len(counters):
             # Those that it was admitted by are still all there are: nearly every call.
             concerned: Iterable[tuple[_Counter, int]] = zip(
-                counters, [demand.amount for demand in held.demands], strict=True
+                counters, map(_amount, held.demands), strict=True
             )
         else:
             concerned = self._concerned(held)
@@ -145,23 +166,44 @@ class MemoryCounters:
         if counter is None or counter.usage.used(now) < demand.limit * share:
             return
         start, _ = period_of(WINDOWS[demand.name].kind, now, call.zone)
-        place = (call.owner_id, key, start)
-        if place not in self._told:
-            self._told.add(place)
-            self._crossed[place] = Crossed(call.owner_id, demand, start)
+        self._crossings.note(
+            Crossed(call.owner_id, demand.account_id, demand.name, demand.limit, share, start)
+        )
 
-    def take_crossed(self) -> list[Crossed]:
-        taken = list(self._crossed.values())
-        self._crossed.clear()
-        if len(self._told) > MOST_TOLD:
-            self._told.clear()
-        return taken
+    def crossed(self) -> list[Crossed]:
+        return self._crossings.waiting()
 
-    def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
+    def told(self, crossed: Sequence[Crossed]) -> None:
+        self._crossings.tell(crossed)
+
+    def recover(self, owner_id: str, call_id: str, used: Counts) -> None:
         """What a dead process held in its memory went with it; counters begin with the records."""
 
+    async def correct(self, correction: Correction) -> None:
+        call, before, after = correction.call, correction.before, correction.after
+        of_owner = self._counters.get(call.owner_id, {})
+        if before is None:
+            self._changes += 1
+            for account_id in call.path:
+                of_owner.pop(account_id, None)
+            return
+        amounts = {
+            TOKENS: (before.tokens, after.tokens),
+            MONEY: (before.nano, after.nano),
+        }
+        for account_id in call.path:
+            for key, counter in of_owner.get(account_id, {}).items():
+                if counter.unit not in amounts or not call.concerns(key):
+                    continue
+                known, now = amounts[counter.unit]
+                if not counter.is_ready and call.call_id not in counter.ended:
+                    # The records that are being read may say the one or the other.
+                    counter.ended.add(call.call_id)
+                    known = 0
+                counter.usage.add(call.at_ms, now - known)
+
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
-        counters = [await self._counter(owner_id, demand, zone) for demand in demands]
+        counters = await self._ready(owner_id, demands, zone)
         now = self._clock()
         return [counter.usage.used(now) for counter in counters]
 
@@ -169,7 +211,10 @@ class MemoryCounters:
         """Memory needs no work in the background."""
 
     async def close(self) -> None:
-        """Memory goes with the process."""
+        """Memory goes with the process, and what still reads the past."""
+        for task in list(self._filling):
+            task.cancel()
+        await asyncio.gather(*self._filling, return_exceptions=True)
 
     def forget(self, owner_id: str) -> None:
         self._changes += 1
@@ -177,7 +222,7 @@ class MemoryCounters:
 
     def _at_hand(self, call: Counted, demands: Sequence[Demand]) -> list[_Counter] | None:
         """The counters of all demands, if each is there and ready."""
-        keys = [demand.key for demand in demands]
+        keys = list(map(_key, demands))
         if not keys:
             return []
         if self._found_at != self._changes or len(self._found) >= MOST_FOUND:
@@ -196,55 +241,99 @@ class MemoryCounters:
         self._found[keys[-1]] = (keys, call.zone, found)
         return found
 
-    async def _counter(self, owner_id: str, demand: Demand, zone: ZoneInfo) -> _Counter:
-        """The counter of a demand, with its past; read once, by whoever comes first."""
-        key = demand.key
-        of_account = self._counters.setdefault(owner_id, {}).setdefault(demand.account_id, {})
-        found = of_account.get(key)
-        if found is not None and found.zone == zone:
-            if not found.is_ready:
-                await found.filled.wait()
-                return await self._counter(owner_id, demand, zone)
-            return found
-        self._changes += 1
-        made = of_account[key] = _Counter(WINDOWS[demand.name], zone)
-        is_whole = False
-        try:
-            await self._fill(owner_id, key, made)
-            is_whole = True
-        finally:
-            # Whoever waits looks again; what could not be read is begun anew.
-            if not is_whole and of_account.get(key) is made:
-                self._changes += 1
-                del of_account[key]
-            made.is_ready = True
-            made.filled.set()
-        return made
-
-    async def _fill(self, owner_id: str, key: Key, counter: _Counter) -> None:
-        window = counter.usage.window
-        now = self._clock()
-        counter.usage.used(now)
-        # Calls under way keep what they reserved here, if they did; each counts as running.
-        for held, _, _ in self._running.values():
-            if window.unit == RUNNING and held.call.concerns(key):
-                places = next((one.amount for one in held.demands if one.key == key), 1)
-                counter.usage.add(held.call.at_ms, places)
-                counter.running[held.call.call_id] = places
-            for demand in held.demands:
-                if demand.key == key and window.unit != RUNNING:
-                    counter.usage.add(held.call.at_ms, demand.amount)
-        if window.unit == RUNNING:
-            return
+    async def _ready(
+        self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo
+    ) -> list[_Counter]:
+        """The counters of demands, with their past; those that are not there begin together."""
         while True:
-            known = frozenset(counter.ended)
-            past = await self._history(owner_id, key, window, now, counter.zone, known)
-            # A call that ended while the records were read may be in them already.
-            if known == frozenset(counter.ended):
-                break
-        counter.usage.used(self._clock())
-        for at_ms, amount in past.amounts:
-            counter.usage.add(at_ms, amount)
+            of_owner = self._counters.setdefault(owner_id, {})
+            missing = [
+                demand.key
+                for demand in demands
+                if (there := of_owner.get(demand.account_id, {}).get(demand.key)) is None
+                or there.zone != zone
+            ]
+            if missing:
+                self._begin(owner_id, missing, zone)
+            found = [of_owner[demand.account_id][demand.key] for demand in demands]
+            waited = False
+            for counter in found:
+                if not counter.is_ready:
+                    waited = True
+                    await counter.filled.wait()
+                if counter.failed is not None:
+                    raise StorageError(counter.failed)
+            if not waited:
+                return found
+
+    def _begin(self, owner_id: str, keys: Sequence[Key], zone: ZoneInfo) -> None:
+        """Put counters there; their past is read for all of them at once, whoever still waits."""
+        self._changes += 1
+        of_owner, now = self._counters[owner_id], self._clock()
+        made = {key: _Counter(WINDOWS[key[2]], zone) for key in keys}
+        running = [held for held, _, _ in self._running.values() if held.call.owner_id == owner_id]
+        for key, counter in made.items():
+            of_owner.setdefault(key[0], {})[key] = counter
+            counter.usage.used(now)
+        # Calls under way keep what they reserved here, if they did; each counts as running.
+        for held in running:
+            for demand in held.demands:
+                there = made.get(demand.key)
+                if there is not None and there.unit != RUNNING:
+                    there.usage.add(held.call.at_ms, demand.amount)
+        for key, counter in made.items():
+            if counter.unit == RUNNING:
+                _count_running(key, counter, running)
+                counter.be_ready()
+        waiting = {key: counter for key, counter in made.items() if not counter.is_ready}
+        if waiting:
+            task = asyncio.get_running_loop().create_task(self._fill(owner_id, waiting, zone, now))
+            self._filling.add(task)
+            task.add_done_callback(self._filling.discard)
+
+    async def _fill(
+        self, owner_id: str, waiting: dict[Key, _Counter], zone: ZoneInfo, now: int
+    ) -> None:
+        """Read the past of counters. What could not be read is begun anew by whoever asks next."""
+        failed = "What was used could not be read."
+        try:
+            while waiting:
+                known = frozenset().union(*(counter.ended for counter in waiting.values()))
+                pasts = await self._history(owner_id, list(waiting), now, zone, known)
+                await in_slices(self._take(waiting, pasts, known), owner_id)
+        except StorageError as error:
+            failed = str(error)
+        finally:
+            of_owner = self._counters.get(owner_id, {})
+            self._changes += bool(waiting)
+            for key, counter in waiting.items():
+                if of_owner.get(key[0], {}).get(key) is counter:
+                    del of_owner[key[0]][key]
+                counter.failed = failed
+                counter.be_ready()
+
+    def _take(
+        self, waiting: dict[Key, _Counter], pasts: Mapping[Key, Past], known: frozenset[str]
+    ) -> Generator[None, None, None]:
+        """Count what the records say; a counter at a time, and none for which a call ended while
+        they were read: it may be in them already."""
+        for key, counter in list(waiting.items()):
+            if counter.ended <= known:
+                counter.usage.used(self._clock())
+                for at_ms, amount in pasts[key].amounts:
+                    counter.usage.add(at_ms, amount)
+                counter.be_ready()
+                del waiting[key]
+            yield
+
+
+def _count_running(key: Key, counter: _Counter, running: Iterable[Held]) -> None:
+    """Each call under way has what it reserved of a counter of calls at one time, or one place."""
+    for held in running:
+        if held.call.concerns(key):
+            places = next((one.amount for one in held.demands if one.key == key), 1)
+            counter.usage.add(held.call.at_ms, places)
+            counter.running[held.call.call_id] = places
 
 
 def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int) -> Exceeded:
@@ -260,7 +349,9 @@ def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int)
     return Exceeded(first_of(refused), None if wakes is None else seconds_until(wakes, now))
 
 
-def _left(demand: Demand, used: int, counter: _Counter, now: int) -> Left:
-    """How a limit stands after a reservation, ``used`` before it."""
-    remaining = demand.limit - used - demand.amount
+def _left(tightest: _Remaining | None, now: int) -> Left | None:
+    """The tightest limit of a unit as it stands after a reservation that has been counted."""
+    if tightest is None:
+        return None
+    _, remaining, demand, counter = tightest
     return Left(demand.limit, remaining, seconds_until(counter.usage.whole_at(), now))

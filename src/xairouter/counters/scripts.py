@@ -2,11 +2,14 @@
 
 Keys of an owner share a hash tag, so that they live in one slot::
 
-    {xr:<owner>}:c:<counter>   hash: ``init``, and a number for each bucket, or ``p`` and ``v``
+    {xr:<owner>}:c:<counter>   hash: ``init``, generation, a number for each bucket or ``p`` and ``v``
                                sorted set for calls under way: call → when its lease lapses
     {xr:<owner>}:e:<counter>   set: calls that ended while the counter's past was read
     {xr:<owner>}:r:<call>      hash: what a call reserved where, and whether it is settled
     {xr:<owner>}:leases        sorted set: call → when its reservation lapses
+    {xr:<owner>}:late          hash: calls that ended and of which nothing was known here → where they count
+    {xr:<owner>}:g             which generation the owner's reservations are of
+    xr:generation              hash: which generation the server's data are of (generation.py)
 
 Kinds of a counter are ``s`` sliding, ``p`` a calendar period, ``e`` ever, ``n`` under way; units are
 ``R`` requests, ``T`` tokens, ``M`` money, ``N`` under way. Time is the server's unless a test gives
@@ -23,6 +26,14 @@ local function clock(given)
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 local function counter(name) return tag .. ':c:' .. name end
+local function is_of(key, init, generation)
+  local found = redis.call('HMGET', key, 'init', 'g')
+  return found[1] == init and found[2] == generation
+end
+local function ends(name, call)
+  redis.call('SADD', tag .. ':e:' .. name, call)
+  redis.call('PEXPIRE', tag .. ':e:' .. name, 600000)
+end
 local function add(entry, amount)
   if amount == 0 then return end
   local key = counter(entry.c)
@@ -52,14 +63,18 @@ end
 RESERVE = (
     _HEAD
     + """
--- ARGV: now, call, lease, keep, purpose (0 reserve, 1 look, 2 adopt what was admitted), then for
--- each demand:
+-- ARGV: now, call, lease, keep, purpose (0 reserve, 1 look, 2 adopt what was admitted), generation,
+-- whether it may become the owner's, then for each demand:
 --       counter, kind, unit, bucket length, limit, amount, period's start, period's end
 local now, call, lease = clock(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local looks, adopts = ARGV[5] == '1', ARGV[5] == '2'
+if not adopts and redis.call('GET', tag .. ':g') ~= ARGV[6] then
+  if ARGV[7] ~= '1' then return {'lost', now} end
+  redis.call('SET', tag .. ':g', ARGV[6])
+end
 lapse(now)
 local demands, need = {}, {}
-for at = 6, #ARGV, 8 do
+for at = 8, #ARGV, 8 do
   local d = {c = ARGV[at], k = ARGV[at + 1], u = ARGV[at + 2], len = tonumber(ARGV[at + 3]),
     limit = tonumber(ARGV[at + 4]), a = tonumber(ARGV[at + 5]),
     from = tonumber(ARGV[at + 6]), to = tonumber(ARGV[at + 7])}
@@ -69,7 +84,7 @@ for at = 6, #ARGV, 8 do
     d.used = redis.call('ZCARD', key)
   elseif d.k == 'p' and (now < d.from or now >= d.to) then
     return {'time', now}
-  elseif redis.call('HGET', key, 'init') ~= 'done' then
+  elseif not is_of(key, 'done', ARGV[6]) then
     need[#need + 1] = #demands
   elseif d.k == 's' then
     d.cur, d.used, d.parts = math.floor(now / d.len), 0, {}
@@ -126,6 +141,9 @@ for _, d in ipairs(demands) do
 end
 if looks then return {'looked', now, answer} end
 if refused and not adopts then return {'no', now, string.format('%.0f', wakes), answer} end
+local place = tag .. ':r:' .. call
+local known = redis.call('HGET', place, 'state')
+if adopts and (known == 'open' or known == 'done') then return {'ok', now, answer} end
 local kept = {}
 for _, d in ipairs(demands) do
   local key = counter(d.c)
@@ -139,7 +157,6 @@ for _, d in ipairs(demands) do
   end
   kept[#kept + 1] = entry
 end
-local place = tag .. ':r:' .. call
 redis.call('HSET', place, 'state', 'open', 'entries', cjson.encode(kept))
 redis.call('PEXPIRE', place, ARGV[4])
 redis.call('ZADD', tag .. ':leases', now + lease, call)
@@ -150,32 +167,43 @@ return {'ok', now, answer}
 SETTLE = (
     _HEAD
     + """
--- ARGV: call, requests, tokens, money, then for each further counter that the call concerns:
---       counter, kind, unit, bucket
+-- ARGV: call, requests, tokens, money, whether it counts although nothing is known of it here, then
+-- for each further counter that the call concerns: counter, kind, unit, bucket
+-- Answers 2 where nothing is known of it.
 local call = ARGV[1]
 local used = {R = tonumber(ARGV[2]), T = tonumber(ARGV[3]), M = tonumber(ARGV[4]), N = 0}
 local place = tag .. ':r:' .. call
 local state = redis.call('HGET', place, 'state')
-if not state or state == 'done' then return 0 end
-local seen = {}
+if state == 'done' then return 0 end
+if not state and ARGV[5] ~= '1' then return 2 end
+local seen, late = {}, {}
 for _, entry in ipairs(entries(call)) do
   seen[entry.c] = true
   if entry.k == 'n' then
     redis.call('ZREM', counter(entry.c), call)
   else
     add(entry, used[entry.u] - (state == 'open' and tonumber(entry.a) or 0))
+    -- The records that are being read may have it already.
+    if redis.call('HGET', counter(entry.c), 'init') == 'loading' then ends(entry.c, call) end
   end
 end
-for at = 5, #ARGV, 4 do
+for at = 6, #ARGV, 4 do
   local entry = {c = ARGV[at], k = ARGV[at + 1], u = ARGV[at + 2], b = ARGV[at + 3]}
   local init = redis.call('HGET', counter(entry.c), 'init')
+  if not state then
+    -- Whether the records that were read had it is not known: they are read anew, without it.
+    entry.a = string.format('%.0f', used[entry.u])
+    late[#late + 1] = entry
+    if init == 'done' then redis.call('DEL', counter(entry.c)) init = false end
+  end
   if not seen[entry.c] and init then
     add(entry, used[entry.u])
-    if init ~= 'done' then
-      redis.call('SADD', tag .. ':e:' .. entry.c, call)
-      redis.call('PEXPIRE', tag .. ':e:' .. entry.c, 600000)
-    end
+    if init ~= 'done' then ends(entry.c, call) end
   end
+end
+if #late > 0 then
+  redis.call('HSET', tag .. ':late', call, cjson.encode(late))
+  redis.call('PEXPIRE', tag .. ':late', 172800000)
 end
 redis.call('HSET', place, 'state', 'done')
 redis.call('PEXPIRE', place, 3600000)
@@ -184,21 +212,56 @@ return 1
 """
 )
 
+CORRECT = (
+    _HEAD
+    + """
+-- ARGV: call, its tokens and money as they are now, how much more they are than before, then for
+-- each counter that the call concerns: counter, kind, unit, bucket
+local now = {T = tonumber(ARGV[2]), M = tonumber(ARGV[3])}
+local more = {T = tonumber(ARGV[4]), M = tonumber(ARGV[5])}
+for at = 6, #ARGV, 4 do
+  local entry = {c = ARGV[at], k = ARGV[at + 1], u = ARGV[at + 2], b = ARGV[at + 3]}
+  local init = redis.call('HGET', counter(entry.c), 'init')
+  local ended = tag .. ':e:' .. entry.c
+  if init == 'done' or (init and redis.call('SISMEMBER', ended, ARGV[1]) == 1) then
+    add(entry, more[entry.u])
+  elseif init then
+    -- The records that are being read may say the one or the other.
+    add(entry, now[entry.u])
+    redis.call('SADD', ended, ARGV[1])
+    redis.call('PEXPIRE', ended, 600000)
+  end
+end
+return 1
+"""
+)
+
 BEGIN = (
     _HEAD
     + """
--- ARGV: counter, kind, period's start. 1: read its past; 0: it is there; 2: somebody reads it.
+-- ARGV: counter, kind, period's start, generation. 1: read its past; 0: it is there; 2: somebody
+-- reads it.
 local key = counter(ARGV[1])
-local init, now = redis.call('HGET', key, 'init'), clock(0)
-if init == 'done' then return 0 end
-if init and now - tonumber(redis.call('HGET', key, 'at') or '0') < 10000 then return 2 end
+local now = clock(0)
+if is_of(key, 'done', ARGV[4]) then return 0 end
+local at = tonumber(redis.call('HGET', key, 'at') or '0')
+if is_of(key, 'loading', ARGV[4]) and now - at < 10000 then return 2 end
 redis.call('DEL', key, tag .. ':e:' .. ARGV[1])
-redis.call('HSET', key, 'init', 'loading', 'at', now)
+redis.call('HSET', key, 'init', 'loading', 'at', now, 'g', ARGV[4])
 if ARGV[2] == 'p' then redis.call('HSET', key, 'p', ARGV[3], 'v', 0) end
 for _, call in ipairs(redis.call('ZRANGE', tag .. ':leases', 0, -1)) do
   if redis.call('HGET', tag .. ':r:' .. call, 'state') == 'open' then
     for _, entry in ipairs(entries(call)) do
       if entry.c == ARGV[1] then add(entry, tonumber(entry.a)) end
+    end
+  end
+end
+local late = redis.call('HGETALL', tag .. ':late')
+for i = 1, #late, 2 do
+  for _, entry in ipairs(cjson.decode(late[i + 1])) do
+    if entry.c == ARGV[1] then
+      add(entry, tonumber(entry.a))
+      ends(entry.c, late[i])
     end
   end
 end
@@ -209,13 +272,13 @@ return 1
 FILL = (
     _HEAD
     + """
--- ARGV: counter, kind, count of calls that are known to have ended, then bucket, amount, …
+-- ARGV: counter, kind, count of calls that are known to have ended, generation, then bucket, amount, …
 -- Answers the calls that ended meanwhile if there are others than those known.
 local ended = redis.call('SMEMBERS', tag .. ':e:' .. ARGV[1])
 if #ended ~= tonumber(ARGV[3]) then return ended end
 local key = counter(ARGV[1])
-if redis.call('HGET', key, 'init') ~= 'loading' then return {} end
-for at = 4, #ARGV, 2 do
+if not is_of(key, 'loading', ARGV[4]) then return {} end
+for at = 5, #ARGV, 2 do
   if ARGV[2] == 's' then redis.call('HINCRBY', key, ARGV[at], ARGV[at + 1])
   else redis.call('HINCRBY', key, 'v', ARGV[at + 1]) end
 end
@@ -244,9 +307,27 @@ return 1
 """
 )
 
+GENERATION = (
+    _HEAD
+    + """
+-- ARGV: the next generation. Answers the one that is, and its age.
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+local now = clock(0)
+local found = redis.call('HMGET', tag, 'id', 'run', 'at')
+if not found[1] or found[2] ~= run then
+  found = {ARGV[1], run, string.format('%.0f', now)}
+  redis.call('HSET', tag, 'id', found[1], 'run', found[2], 'at', found[3])
+end
+return {found[1], now - tonumber(found[3])}
+"""
+)
+
 BY_NAME: Mapping[str, str] = {
+    "GENERATION": GENERATION,
     "RESERVE": RESERVE,
     "SETTLE": SETTLE,
+    "CORRECT": CORRECT,
     "BEGIN": BEGIN,
     "FILL": FILL,
     "RENEW": RENEW,

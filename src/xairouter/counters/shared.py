@@ -13,15 +13,16 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
+from xairouter.accounting.counts import Counts
 from xairouter.clock import pause
 from xairouter.counters.interface import (
+    Correction,
     Counted,
     Crossed,
     Exceeded,
     Held,
     History,
     Left,
-    Tally,
 )
 from xairouter.counters.memory import MemoryCounters
 from xairouter.counters.valkey import ValkeyCounters
@@ -56,7 +57,7 @@ class SharedCounters:
         self._parts = 1
         self._by_memory: dict[str, tuple[Held, int]] = {}
         self._from_before: dict[str, tuple[Held, int]] = {}
-        self._late: dict[str, Tally] = {}
+        self._late: dict[str, Counts] = {}
         self._touched: set[str] = set()
         self._on_away = on_away
         self.is_away = False
@@ -90,7 +91,7 @@ class SharedCounters:
             call, tuple(demands), _part(answer.requests, parts), _part(answer.tokens, parts)
         )
 
-    def settle(self, held: Held, used: Tally) -> None:
+    def settle(self, held: Held, used: Counts) -> None:
         kept = self._by_memory.pop(held.call.call_id, None)
         if kept is None:
             self._valkey.settle(held, used)
@@ -105,8 +106,23 @@ class SharedCounters:
         else:
             self._late[held.call.call_id] = used
 
-    def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
+    def recover(self, owner_id: str, call_id: str, used: Counts) -> None:
         self._valkey.recover(owner_id, call_id, used)
+
+    async def correct(self, correction: Correction) -> None:
+        if not self.is_away:
+            try:
+                await self._valkey.correct(correction)
+            except ValkeyAwayError as error:
+                self._lost(str(error))
+            else:
+                return
+        # It may have been counted or not: what the records say holds, here and there.
+        owner_id = correction.call.owner_id
+        self._valkey.know(correction)
+        self._touched.add(owner_id)
+        if self._memory is not None:
+            self._memory.forget(owner_id)
 
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
         if not self.is_away:
@@ -118,9 +134,14 @@ class SharedCounters:
             raise StorageError(_AWAY)
         return await self._memory.used(owner_id, demands, zone)
 
-    def take_crossed(self) -> list[Crossed]:
-        found = self._valkey.take_crossed()
-        return found + (self._memory.take_crossed() if self._memory is not None else [])
+    def crossed(self) -> list[Crossed]:
+        found = self._valkey.crossed()
+        return found + (self._memory.crossed() if self._memory is not None else [])
+
+    def told(self, crossed: Sequence[Crossed]) -> None:
+        self._valkey.told(crossed)
+        if self._memory is not None:
+            self._memory.told(crossed)
 
     def forget(self, owner_id: str) -> None:
         self._valkey.forget(owner_id)
@@ -130,9 +151,8 @@ class SharedCounters:
     async def run(self, stop: asyncio.Event) -> None:
         """Let the driver work; while the server is away, look whether it is back."""
         driver = asyncio.create_task(self._valkey.run(stop))
-        while not stop.is_set():
-            await pause(stop, LOOK_SECONDS)
-            if not self.is_away and not stop.is_set() and not await self._valkey.is_there():
+        while await pause(stop, LOOK_SECONDS):
+            if not self.is_away and not await self._valkey.is_there():
                 self._lost("It does not answer.")
             elif self.is_away and await self._valkey.is_there():
                 try:
@@ -142,6 +162,8 @@ class SharedCounters:
         await driver
 
     async def close(self) -> None:
+        if self._memory is not None:
+            await self._memory.close()
         await self._valkey.close()
 
     def _lost(self, why: str) -> None:
@@ -183,8 +205,8 @@ class SharedCounters:
                 self._valkey.settle(held, ended)
 
 
-def _times(used: Tally, parts: int) -> Tally:
-    return Tally(used.requests * parts, used.tokens * parts, used.nano * parts)
+def _times(used: Counts, parts: int) -> Counts:
+    return Counts(used.requests * parts, used.tokens * parts, used.nano * parts)
 
 
 def _part(left: Left | None, parts: int) -> Left | None:

@@ -7,32 +7,34 @@ until it is taken; the server counts a call once.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from xairouter.accounting.counts import Counts
 from xairouter.clock import now_ms, pause
 from xairouter.counters import scripts
+from xairouter.counters.crossings import Crossings
+from xairouter.counters.generation import Generation
 from xairouter.counters.interface import (
+    Correction,
     Counted,
     Crossed,
     Exceeded,
     Held,
     History,
-    Left,
-    Tally,
+    Past,
     first_of,
     tightest,
 )
-from xairouter.counters.line import AWAY, Line
-from xairouter.errors import StorageError
+from xairouter.counters.line import AWAY, MOST_SENT, Line
+from xairouter.counters.named import KINDS, UNITS, left_of, name_of, names_of, tag_of
+from xairouter.counters.settlements import Settled, Settlements
+from xairouter.errors import StorageError, ValkeyAwayError
+from xairouter.observe import log
 from xairouter.policy.limits import Demand, Key
 from xairouter.policy.windows import (
-    EVER,
     MONEY,
-    NOW,
     REQUESTS,
     RUNNING,
     SLIDING,
@@ -47,27 +49,10 @@ from xairouter.storage.valkey import answered, valkey_client
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 KEEP_MS = 2 * 86_400_000
-SETTLE_SECONDS = 0.005
 AGAIN_SECONDS = 0.5
 TRIES = 200
 WAIT_SECONDS = 0.05
-_KINDS = {SLIDING: "s", "day": "p", "month": "p", EVER: "e", NOW: "n"}
 _RESERVES, _LOOKS, _ADOPTS = 0, 1, 2
-_UNITS = {REQUESTS: "R", TOKENS: "T", MONEY: "M", RUNNING: "N"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    owner_id: str
-    call_id: str
-    used: Tally
-    further: tuple[str, ...] = ()
-
-    @property
-    def arguments(self) -> list[Any]:
-        """The script's."""
-        used = self.used
-        return [self.call_id, used.requests, used.tokens, used.nano, *self.further]
 
 
 class ValkeyCounters:
@@ -88,12 +73,14 @@ class ValkeyCounters:
         self._known: dict[str, dict[str, dict[str, Key]]] = {}
         self._periods: dict[tuple[str, str], tuple[int, int]] = {}
         self._running: dict[str, Held] = {}
-        self._queue: list[_Settled] = []
-        self._due: asyncio.TimerHandle | None = None
-        self._crossed: dict[tuple[str, str, int], Crossed] = {}
+        self._settlements = Settlements(self._line, self._concerned, self.forget)
+        self._crossings = Crossings()
+        self._generation = Generation(self._line)
+        self._looking = asyncio.Lock()
+        self._to_count: set[str] = set()
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
-        self._settle_queued()
+        self._settlements.send()
         answer = await self._ask(call, demands, _RESERVES)
         now = int(answer[1])
         if answer[0] == b"no":
@@ -102,7 +89,7 @@ class ValkeyCounters:
             wakes = int(answer[2])
             return Exceeded(first_of(refused), None if wakes < 0 else seconds_until(wakes, now))
         left = [
-            (demand.unit, _left(demand, shown, now))
+            (demand.unit, left_of(demand, shown, now))
             for demand, shown in zip(demands, answer[2], strict=True)
             if demand.unit in (REQUESTS, TOKENS)
         ]
@@ -125,32 +112,62 @@ class ValkeyCounters:
         """The calls of this instance that are under way."""
         return list(self._running.values())
 
-    def settle(self, held: Held, used: Tally) -> None:
+    def settle(self, held: Held, used: Counts) -> None:
         call = held.call
         if self._running.pop(call.call_id, None) is None:
             return
-        further = tuple(self._further(held))
-        self._enqueue(_Settled(call.owner_id, call.call_id, used, further))
+        further = tuple(self._concerned(held, further=True))
+        self._settlements.add(Settled(call.owner_id, call.call_id, used, further, held))
 
-    def recover(self, owner_id: str, call_id: str, used: Tally) -> None:
-        self._enqueue(_Settled(owner_id, call_id, used))
+    def recover(self, owner_id: str, call_id: str, used: Counts) -> None:
+        self._settlements.add(Settled(owner_id, call_id, used))
+
+    async def correct(self, correction: Correction) -> None:
+        """Raises ValkeyAwayError where it may not have been counted."""
+        call, before, after = correction.call, correction.before, correction.after
+        self.know(correction)
+        counters = {
+            name: key
+            for account_id in call.path
+            for name, key in self._known.get(call.owner_id, {}).get(account_id, {}).items()
+            if WINDOWS[key[2]].unit in (TOKENS, MONEY) and call.concerns(key)
+        }
+        # What has ended before takes its place in line before.
+        self._settlements.send()
+        if before is None:
+            await self._drop(call.owner_id, list(counters))
+        elif counters:
+            arguments: list[Any] = [call.call_id, after.tokens, after.nano]
+            arguments += [after.tokens - before.tokens, after.nano - before.nano]
+            for name, key in counters.items():
+                arguments += self._place(call, name, WINDOWS[key[2]])
+            await self._run("CORRECT", call.owner_id, arguments)
+
+    def know(self, correction: Correction) -> None:
+        """These counters there may be, whether or not a call of this instance has met them."""
+        call = correction.call
+        of_owner = self._known.setdefault(call.owner_id, {})
+        for key in correction.keys:
+            name = name_of(key, call.zone)
+            of_owner.setdefault(key[0], {})[name] = key
 
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
         if not demands:
             return []
-        await self._send_settled()
+        await self._settlements.finish()
         call = Counted("", owner_id, (), None, 0, zone)
         answer = await self._ask(call, demands, _LOOKS)
         return [int(one[1]) for one in answer[2]]
 
-    def take_crossed(self) -> list[Crossed]:
-        taken = list(self._crossed.values())
-        self._crossed.clear()
-        return taken
+    def crossed(self) -> list[Crossed]:
+        return self._crossings.waiting()
+
+    def told(self, crossed: Sequence[Crossed]) -> None:
+        self._crossings.tell(crossed)
 
     def forget(self, owner_id: str) -> None:
         """An owner's tree changed: its counters begin anew with what the records say."""
-        names = _names(self._known.pop(owner_id, {}))
+        names = names_of(self._known.pop(owner_id, {}))
         if names:
             task = asyncio.get_running_loop().create_task(self._drop(owner_id, names))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -163,32 +180,50 @@ class ValkeyCounters:
             await pause(stop, AGAIN_SECONDS)
             # While it is away, what waits stays in the queue; ``SharedCounters`` tells of it.
             with contextlib.suppress(StorageError):
-                await self._send_settled()
+                await self._settlements.finish()
                 if loop.time() >= renew_at:
                     renew_at = loop.time() + RENEW_SECONDS
                     await self._renew()
 
     async def is_there(self) -> bool:
-        """Whether the server answers."""
+        """Whether the server answers. Where it has lost its data, calls under way are counted anew."""
         try:
-            await answered(self._client.ping(), AWAY)
-        except StorageError:
+            await self._look()
+        except ValkeyAwayError:
             return False
+        except StorageError:
+            pass  # Their past cannot be read now: whoever is counted next tries again.
         return True
+
+    async def _look(self) -> bool:
+        """Look which generation it is; whether its counters may begin."""
+        async with self._looking:
+            if await self._generation.look():
+                self._to_count = set(self._running)
+            if self._to_count:
+                running = [self._running[one] for one in self._to_count if one in self._running]
+                log.warning("counters_lost", running=len(running))
+                for start in range(0, len(running), MOST_SENT):
+                    some = running[start : start + MOST_SENT]
+                    await asyncio.gather(
+                        *(self._ask(one.call, one.demands, _ADOPTS) for one in some)
+                    )
+                self._to_count.clear()
+        return self._generation.is_settled
 
     async def begin_anew(self, owner_id: str) -> None:
         """Have an owner's counters read from the records again, by whoever asks next."""
-        await self._drop(owner_id, _names(self._known.get(owner_id, {})))
+        await self._drop(owner_id, names_of(self._known.get(owner_id, {})))
 
     async def close(self) -> None:
         with contextlib.suppress(StorageError):
-            await self._send_settled()
+            await self._settlements.finish()
         await self._line.finish()
         await self._client.aclose()
 
     async def _ask(self, call: Counted, demands: Sequence[Demand], purpose: int) -> Any:
         """Run the reservation, beginning counters that are not there yet."""
-        now = self._clock() if self._clock else now_ms()
+        now, may_begin = self._clock() if self._clock else now_ms(), False
         for _ in range(TRIES):
             arguments: list[Any] = [
                 now if self._clock else 0,
@@ -196,6 +231,8 @@ class ValkeyCounters:
                 self._lease_ms,
                 KEEP_MS,
                 purpose,
+                self._generation.id,
+                int(may_begin),
             ]
             for demand in demands:
                 arguments += self._demand(call.owner_id, demand, now, call.zone)
@@ -203,22 +240,26 @@ class ValkeyCounters:
             if answer[0] == b"time":
                 # The clocks of this machine and the server stand on two sides of a midnight.
                 now = int(answer[1])
+            elif answer[0] == b"lost":
+                may_begin = await self._look()
+                if not may_begin:
+                    await asyncio.sleep(WAIT_SECONDS)
             elif answer[0] == b"need":
-                for place in answer[1:]:
-                    await self._begin(call.owner_id, demands[int(place)], now, call.zone)
+                needed = [demands[int(place)] for place in answer[1:]]
+                await self._begin(call.owner_id, needed, now, call.zone)
             else:
                 return answer
         raise StorageError(f"{AWAY}.")
 
     def _demand(self, owner_id: str, demand: Demand, now: int, zone: ZoneInfo) -> list[Any]:
         window = WINDOWS[demand.name]
-        name = _name(demand, zone)
+        name = name_of(demand.key, zone)
         self._known.setdefault(owner_id, {}).setdefault(demand.account_id, {})[name] = demand.key
         start, end = self._period(window, now, zone)
         return [
             name,
-            _KINDS[window.kind],
-            _UNITS[window.unit],
+            KINDS[window.kind],
+            UNITS[window.unit],
             window.bucket_ms,
             demand.limit,
             demand.amount,
@@ -226,58 +267,54 @@ class ValkeyCounters:
             end,
         ]
 
-    async def _begin(self, owner_id: str, demand: Demand, now: int, zone: ZoneInfo) -> None:
-        """Fill a counter with what the records say, leaving out what ends meanwhile."""
-        window, name = WINDOWS[demand.name], _name(demand, zone)
-        kind = _KINDS[window.kind]
-        start, _ = self._period(window, now, zone)
-        state = await self._run("BEGIN", owner_id, [name, kind, start])
-        if state != 1:
-            if state == 2:  # Somebody else reads the past.
-                await asyncio.sleep(WAIT_SECONDS)
-            return
-        ended: frozenset[str] = frozenset()
+    async def _begin(
+        self, owner_id: str, demands: Sequence[Demand], now: int, zone: ZoneInfo
+    ) -> None:
+        """Fill counters with what the records say, read once, leaving out what ends meanwhile."""
+        begun, generation = [], self._generation.id
+        for demand in demands:
+            window = WINDOWS[demand.name]
+            start, _ = self._period(window, now, zone)
+            of_counter = [name_of(demand.key, zone), KINDS[window.kind], start, generation]
+            begun.append(self._run("BEGIN", owner_id, of_counter))
+        states = await asyncio.gather(*begun)
+        ended: dict[Key, frozenset[str]] = {
+            demand.key: frozenset()
+            for demand, state in zip(demands, states, strict=True)
+            if state == 1
+        }
         for _ in range(TRIES):
-            await self._send_settled()
-            past = await self._history(owner_id, demand.key, window, now, zone, ended)
-            parts: list[Any] = []
-            for at_ms, amount in past.amounts:
-                parts += [at_ms // window.bucket_ms if kind == "s" else 0, amount]
+            if not ended:
+                break
+            await self._settlements.finish()
+            known = frozenset().union(*ended.values())
+            pasts = await self._history(owner_id, list(ended), now, zone, known)
             # What ended meanwhile may be in the records: it must be known there before.
-            await self._send_settled()
-            answer = await self._run("FILL", owner_id, [name, kind, len(ended), *parts])
-            if not answer:
-                return
-            ended = frozenset(one.decode() for one in answer)
+            await self._settlements.finish()
+            for key, past in pasts.items():
+                while more := await self._fill(
+                    owner_id, key, past, [name_of(key, zone), len(ended[key]), generation]
+                ):
+                    ended[key] = more
+                    if not more <= known:
+                        break
+                else:
+                    del ended[key]
+        if 2 in states:  # Somebody else reads the past of some.
+            await asyncio.sleep(WAIT_SECONDS)
 
-    def _enqueue(self, one: _Settled) -> None:
-        """Settle in a moment: mostly another call is on its way to the server by then."""
-        self._queue.append(one)
-        if self._due is None:
-            loop = asyncio.get_running_loop()
-            self._due = loop.call_later(SETTLE_SECONDS, self._settle_queued)
-
-    def _settle_queued(self) -> "list[asyncio.Future[Any]]":
-        """What has ended takes its place in line, so that whatever is asked next finds it settled.
-        What is not taken is queued again: the server counts a call once."""
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-        sent = []
-        for one in self._queue:
-            answer = self._line.run("SETTLE", _tag(one.owner_id), one.arguments)
-            answer.add_done_callback(partial(self._settled, one))
-            sent.append(answer)
-        self._queue = []
-        return sent
-
-    def _settled(self, one: _Settled, answer: "asyncio.Future[Any]") -> None:
-        if answer.cancelled() or answer.exception() is not None:
-            self._queue.append(one)
-
-    async def _send_settled(self) -> None:
-        for answer in self._settle_queued():
-            await answer
+    async def _fill(
+        self, owner_id: str, key: Key, past: Past, of_counter: Sequence[Any]
+    ) -> frozenset[str]:
+        """Fill one counter; the calls that ended meanwhile if these are others than those known."""
+        window = WINDOWS[key[2]]
+        kind = KINDS[window.kind]
+        parts: list[Any] = []
+        for at_ms, amount in past.amounts:
+            parts += [at_ms // window.bucket_ms if kind == "s" else 0, amount]
+        name, known, generation = of_counter
+        answer = await self._run("FILL", owner_id, [name, kind, known, generation, *parts])
+        return frozenset(one.decode() for one in answer)
 
     async def _renew(self) -> None:
         by_owner: dict[str, list[str]] = {}
@@ -288,13 +325,16 @@ class ValkeyCounters:
             await self._run("RENEW", owner_id, [now, self._lease_ms, *calls])
 
     async def _drop(self, owner_id: str, names: Sequence[str]) -> None:
-        keys = [f"{_tag(owner_id)}:c:{name}" for name in names if not name.endswith("|concurrency")]
+        keys = [
+            f"{tag_of(owner_id)}:c:{name}" for name in names if not name.endswith("|concurrency")
+        ]
         if keys:
             await answered(self._client.delete(*keys), AWAY)
 
-    def _further(self, held: Held) -> list[str]:
-        """Counters that the call concerns and that it reserved nothing of: they began later."""
-        call, reserved = held.call, {demand.key for demand in held.demands}
+    def _concerned(self, held: Held, *, further: bool = False) -> list[str]:
+        """Counters that the call concerns; ``further``: and that it reserved nothing of, since they
+        began later."""
+        call, reserved = held.call, {demand.key for demand in held.demands if further}
         of_owner = self._known.get(call.owner_id, {})
         found: list[str] = []
         for account_id in call.path:
@@ -302,14 +342,18 @@ class ValkeyCounters:
                 window = WINDOWS[key[2]]
                 if key in reserved or window.unit == RUNNING or not call.concerns(key):
                     continue
-                start, _ = self._period(window, call.at_ms, call.zone)
-                bucket = call.at_ms // window.bucket_ms if window.kind == SLIDING else start
-                found += [name, _KINDS[window.kind], _UNITS[window.unit], str(bucket)]
+                found += self._place(call, name, window)
         return found
+
+    def _place(self, call: Counted, name: str, window: Window) -> list[str]:
+        """Where a counter counts a call, as the scripts take it."""
+        start, _ = self._period(window, call.at_ms, call.zone)
+        bucket = call.at_ms // window.bucket_ms if window.kind == SLIDING else start
+        return [name, KINDS[window.kind], UNITS[window.unit], str(bucket)]
 
     def _period(self, window: Window, at_ms: int, zone: ZoneInfo) -> tuple[int, int]:
         """(start, end) of a calendar's period, found out once for each; 0 and 0 of other windows."""
-        if _KINDS[window.kind] != "p":
+        if KINDS[window.kind] != "p":
             return 0, 0
         known = self._periods.get((window.kind, zone.key), (0, 0))
         if not known[0] <= at_ms < known[1]:
@@ -323,29 +367,16 @@ class ValkeyCounters:
                 continue
             if int(one[1]) + demand.amount >= demand.limit * demand.notify_at:
                 start, _ = period_of(WINDOWS[demand.name].kind, now, held.call.zone)
-                place = (held.call.owner_id, f"{demand.account_id}|{demand.name}", start)
-                self._crossed[place] = Crossed(held.call.owner_id, demand, start)
+                self._crossings.note(
+                    Crossed(
+                        held.call.owner_id,
+                        demand.account_id,
+                        demand.name,
+                        demand.limit,
+                        demand.notify_at,
+                        start,
+                    )
+                )
 
     async def _run(self, name: str, owner_id: str, arguments: Sequence[Any]) -> Any:
-        return await self._line.run(name, _tag(owner_id), arguments)
-
-
-def _tag(owner_id: str) -> str:
-    return f"{{xr:{owner_id}}}"
-
-
-def _name(demand: Demand, zone: ZoneInfo) -> str:
-    """A counter's name; a calendar's counters belong to its zone."""
-    window = WINDOWS[demand.name]
-    calendar = f"|{zone.key}" if _KINDS[window.kind] == "p" else ""
-    return f"{demand.account_id}|{demand.pattern}{calendar}|{demand.name}"
-
-
-def _names(known: Mapping[str, Mapping[str, Key]]) -> list[str]:
-    return [name for of_account in known.values() for name in of_account]
-
-
-def _left(demand: Demand, shown: Any, now: int) -> Left:
-    """From the script's (fits, used before, instant at which the limit is whole again)."""
-    remaining = max(0, demand.limit - int(shown[1]) - demand.amount)
-    return Left(demand.limit, remaining, seconds_until(int(shown[2]), now))
+        return await self._line.run(name, tag_of(owner_id), arguments)

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.hpke import (
 )
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from xairouter.errors import ConfigError
+
 _SLOT_SALT = b"xairouter/slot/v1"
 _MLKEM_PUBLIC_BYTES = 1184
 PUBLIC_KEY_BYTES = _MLKEM_PUBLIC_BYTES + 32
@@ -73,3 +75,19 @@ def self_test() -> None:
     sealed = SUITE.encrypt(b"test", xwing_public(public), info=b"xairouter")
     if SUITE.decrypt(sealed, private, info=b"xairouter") != b"test":
         raise ValueError("HPKE does not open what it sealed")
+
+
+def check_cryptography() -> None:
+    """Raises ConfigError where this build of the library lacks what custody needs."""
+    failed = ""
+    try:
+        self_test()
+    except Exception as error:  # noqa: BLE001 -- whatever is missing, the sentence is the same
+        failed = type(error).__name__
+    if failed:
+        raise ConfigError(
+            [
+                "The installed `cryptography` package has no working ML-KEM and HPKE "
+                f"({failed}); install a build with them. There is no weaker fallback."
+            ]
+        )

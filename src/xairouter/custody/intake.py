@@ -14,10 +14,11 @@ import msgspec
 from xairouter.custody.vault import OpenVault, fingerprint, last4, seal, unseal
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.unshown import Unshown
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 
 _SECRET = re.compile(r"[\x21-\x7e]{0,8192}\Z")
 
+_UNREADABLE = object()
 MOST_FIELDS = 1000
 """Fields of one form."""
 
@@ -77,14 +78,54 @@ def read_body(body: bytes) -> Intake:
     Raises ManageError ``invalid_field`` with words of ours only: never the parser's, which may
     quote its input.
     """
-    parsed: object = None
-    try:
-        parsed = msgspec.json.decode(body) if body else {}
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        parsed = None
+    parsed = parse_json(body) if body else {}
     if not isinstance(parsed, dict):
-        raise ManageError("invalid_field", "The body must be a JSON object.", {"body": "not JSON"})
+        raise ManageError(
+            ErrorCode.INVALID_FIELD, "The body must be a JSON object.", {"body": "not JSON"}
+        )
     return _taken_in(parsed)
+
+
+def parse_json(body: bytes) -> object:
+    """A management body's value, of every operation: the only parser of the plane.
+
+    Raises ManageError ``invalid_field`` for what is not JSON by RFC 8259, for what no storage and no
+    reply can hold (a lone surrogate, NUL), and for numbers and depths out of range.
+    """
+    try:
+        value: object = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = _UNREADABLE
+    if value is _UNREADABLE:
+        raise ManageError(
+            ErrorCode.INVALID_FIELD,
+            "The body must be JSON, with numbers and a depth in range.",
+            {"body": "not JSON"},
+        )
+    field = _nul_in(value) if b"\\u0000" in body else None
+    if field is not None:
+        raise ManageError(
+            ErrorCode.INVALID_FIELD,
+            "A body has no NUL characters.",
+            {field: "has a NUL character"},
+        )
+    return value
+
+
+def _nul_in(value: object) -> str | None:
+    """The field of the body in which a string or a name has a NUL character, if there is one."""
+    fields = value.items() if isinstance(value, dict) else [("body", value)]
+    for name, held in fields:
+        left = [name, held]
+        while left:
+            one = left.pop()
+            if isinstance(one, dict):
+                left += [*one.keys(), *one.values()]
+            elif isinstance(one, list):
+                left += one
+            elif isinstance(one, str) and "\0" in one:
+                return name.replace("\0", "")[:64] or "body"
+    return None
 
 
 def read_form(body: bytes) -> Intake:
@@ -94,7 +135,9 @@ def read_form(body: bytes) -> Intake:
             body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS
         )
     except ValueError:
-        raise ManageError("invalid_request", "The form has too many fields.") from None
+        raise ManageError(ErrorCode.INVALID_REQUEST, "The form has too many fields.") from None
+    if any("\0" in text for pair in pairs for text in pair):
+        raise ManageError(ErrorCode.INVALID_REQUEST, "A form has no NUL characters.")
     return _taken_in(dict(pairs))
 
 
@@ -102,7 +145,7 @@ def _taken_in(fields: dict[str, object]) -> Intake:
     secret = fields.pop("secret", None)
     if secret is not None and not (isinstance(secret, str) and _SECRET.match(secret)):
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "The field `secret` must be a string of visible ASCII characters.",
             {"secret": "must be visible ASCII without spaces"},
         )

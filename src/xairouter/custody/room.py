@@ -16,10 +16,10 @@ from xairouter.custody.withhold import SEARCHED_BYTES, Search, readable
 from xairouter.custody.witness import Witness
 from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Outbound
+from xairouter.domain.said import Mark, Said, read_error
 from xairouter.domain.slots import Slot
 from xairouter.domain.successions import Succession
-from xairouter.errors import CustodyError
-from xairouter.providers.interface import Rejection
+from xairouter.errors import CustodyError, ErrorCode, StaleConnectionError
 from xairouter.upstream.interface import Client, Headers, Limits, Reply, WireRequest
 
 ABSOLUTE_SECONDS = 12 * 3600
@@ -31,12 +31,15 @@ _SCHEMES: dict[str, Callable[[str], tuple[str, str]]] = {
 }
 
 
+_FRAMING = ("content-type", "content-length", "transfer-encoding", "content-encoding")
+
+
 @dataclass(frozen=True, slots=True)
 class Withheld:
     """A reply that must not pass: ``code`` is ``provider_key_rejected`` or
     ``upstream_error_withheld``; ``status`` is what the provider said."""
 
-    code: str
+    code: ErrorCode
     status: int
     headers: Headers = field(repr=False)
 
@@ -174,34 +177,46 @@ class Strongroom:
         row: ProviderKey,
         vault: OpenVault,
         limits: Limits,
-        rejections: tuple[Rejection, ...],
+        rejections: tuple[Mark, ...],
         before_send: Callable[[], object] | None = None,
     ) -> Reply | Withheld:
         """Send a request with the row's key to the row's own base URL.
 
         No byte goes out before the row has opened: raises CustodyError if it does not, and
         UpstreamError if no reply came. ``before_send`` is awaited in between, if given: the
-        attempt's place in the ledger. Error replies are read, at most 64 KiB, and searched.
+        attempt's place in the ledger; again where a kept connection turned out to be stale and
+        the request is sent a second time. Error replies are read, at most 64 KiB, and searched.
         """
         base = row.endpoints.get(outbound.dialect)
         scheme = _SCHEMES.get(row.auth.get(outbound.dialect, ""))
         if base is None or scheme is None:
             raise CustodyError("The provider key is not meant for this dialect.")
         secret = unseal(vault, row).decode("ascii")
-        request = _with_credential(outbound, base, scheme, secret)
+        request = _with_credential(outbound, base, scheme, secret, row.id)
         search = Search(secret)
         del secret
-        if before_send is not None:
-            pending = before_send()
-            if pending is not None:
-                await pending  # type: ignore[misc]
-        reply = await self._client.send(row.owner_id, request, limits)
+        reply: Reply | None = None
+        is_fresh = False
+        while reply is None:
+            if before_send is not None:
+                pending = before_send()
+                if pending is not None:
+                    await pending  # type: ignore[misc]
+            try:
+                reply = await self._client.send(row.owner_id, request, limits, is_fresh=is_fresh)
+            except StaleConnectionError:
+                # Once: a new connection cannot be stale. It is an attempt of its own.
+                is_fresh = True
         del request
         return await _searched(reply, search, rejections)
 
 
 def _with_credential(
-    outbound: Outbound, base: str, scheme: Callable[[str], tuple[str, str]], secret: str
+    outbound: Outbound,
+    base: str,
+    scheme: Callable[[str], tuple[str, str]],
+    secret: str,
+    key_id: str,
 ) -> WireRequest:
     url = base.rstrip("/") + outbound.suffix
     if outbound.query:
@@ -209,39 +224,44 @@ def _with_credential(
     headers = [*outbound.headers, ("user-agent", f"xairouter/{__version__}")]
     if secret:
         headers.append(scheme(secret))
-    return WireRequest(outbound.method, url, tuple(headers), outbound.body)
+    return WireRequest(outbound.method, url, tuple(headers), outbound.body, key_id)
 
 
-async def _searched(
-    reply: Reply, search: Search, rejections: tuple[Rejection, ...]
-) -> Reply | Withheld:
+async def _searched(reply: Reply, search: Search, rejections: tuple[Mark, ...]) -> Reply | Withheld:
     """The reply if it may pass. 2xx bodies pass unsearched, and SECURITY.md says so."""
-    leaking: set[str] = set()
     headers = reply.headers
-    if search.finds("\n".join([value for _, value in headers]).encode("latin-1", "replace")):
-        leaking = {
-            name for name, value in headers if search.finds(value.encode("latin-1", "replace"))
-        }
-        headers = tuple((name, value) for name, value in headers if name not in leaking)
+    heads = "\n".join(map("\n".join, headers))
     if 200 <= reply.status < 300:
-        reply.headers = headers
+        if search.finds_in_header(heads):
+            reply.headers = _without(headers, search)
         return reply
+    if not 400 <= reply.status < 600:
+        # Neither an answer nor an error: nothing of it passes, so nothing is waited for.
+        await reply.close()
+        return BufferedReply(reply.status, (), b"")
     body = await _read_error(reply)
     encoding = next((value for name, value in headers if name == "content-encoding"), "")
     text = readable(body, encoding)
-    for rejection in rejections:
-        if reply.status == rejection.status and (
-            not rejection.mark or (text is not None and rejection.mark in text)
-        ):
-            return Withheld("provider_key_rejected", reply.status, headers)
-    if text is None or leaking or search.finds(text):
-        return Withheld("upstream_error_withheld", reply.status, headers)
+    said = Said() if text is None else read_error(text)
+    if any(mark.fits(reply.status, said) for mark in rejections):
+        return Withheld(ErrorCode.PROVIDER_KEY_REJECTED, reply.status, headers)
+    if text is None or await search.finds(heads.encode("latin-1")) or await search.finds(text):
+        return Withheld(ErrorCode.UPSTREAM_ERROR_WITHHELD, reply.status, headers)
     kept = tuple(
         (name, value)
         for name, value in headers
         if name not in ("content-length", "content-encoding", "transfer-encoding")
     )
     return BufferedReply(reply.status, kept, text)
+
+
+def _without(headers: Headers, search: Search) -> Headers:
+    """The headers that do not hold the secret. Those that say how to read the body stay."""
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if name in _FRAMING or not search.finds_in_header(f"{name}\n{value}")
+    )
 
 
 async def _read_error(reply: Reply) -> bytes:

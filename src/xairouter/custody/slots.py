@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from xairouter.custody.derive import SUITE, expand, packed, slot_prk, tag, xwing_keys, xwing_public
 from xairouter.custody.vault import OpenVault, keys_of, root_key
-from xairouter.domain.slots import Slot
+from xairouter.domain.slots import Slot, SlotPurpose
 from xairouter.errors import CustodyError
 
 FORMAT = "xairouter/slot/v1"
@@ -35,7 +35,7 @@ class Place:
     """Whom a slot is for: its ids, purpose and expiry."""
 
     slot_id: str
-    purpose: str
+    purpose: SlotPurpose
     account_id: str
     key_id: str
     expires_at_ms: int | None = None
@@ -92,9 +92,21 @@ def seal_to(vault: OpenVault, slot: Slot) -> Slot:
     return replace(slot, epoch=vault.epoch, ciphertext=ciphertext, seal_tag=seal_tag)
 
 
-def erased(slot: Slot) -> Slot:
-    """The slot while its key is suspended: R alone opens nothing."""
-    return replace(slot, ciphertext=None, seal_tag=None)
+def erased(vault: OpenVault, slot: Slot) -> Slot:
+    """The slot while its key is suspended: R alone opens nothing. Its tag says that it was erased
+    in this epoch, so that a deleted slot that is written back erased is not sealed to again."""
+    seal_tag = tag(root_key(vault, "slot-seal"), *_identity(slot), vault.epoch, b"")
+    return replace(slot, epoch=vault.epoch, ciphertext=None, seal_tag=seal_tag)
+
+
+def is_current(vault: OpenVault, slot: Slot) -> bool:
+    """Whether the slot is ours and was sealed or erased in the vault's epoch: one that was deleted
+    before the vault was renewed was not."""
+    if slot.epoch != vault.epoch or slot.seal_tag is None or not is_ours(vault, slot):
+        return False
+    sealed = slot.ciphertext if slot.ciphertext is not None else b""
+    expected = tag(root_key(vault, "slot-seal"), *_identity(slot), slot.epoch, sealed)
+    return hmac.compare_digest(expected, slot.seal_tag)
 
 
 def open_slot(slot: Slot, secret: bytes) -> OpenVault:
@@ -132,19 +144,21 @@ def _try_open(slot: Slot, secret: bytes) -> OpenVault | None:
     return OpenVault(owner, slot.epoch, vault_key, root)
 
 
-def reseal_all(vault: OpenVault, slots: Iterable[Slot]) -> tuple[list[Slot], list[Slot]]:
-    """(slots sealed to the vault's epoch, slots left out because they are not ours).
+def reseal_all(
+    vault: OpenVault, onto: OpenVault, slots: Iterable[Slot]
+) -> tuple[list[Slot], list[Slot]]:
+    """(slots sealed to the epoch of ``onto``, slots left out because they are not current).
 
     Suspended slots stay erased and only move to the new epoch.
     """
     sealed, foreign = [], []
     for slot in slots:
-        if not is_ours(vault, slot):
+        if not is_current(vault, slot):
             foreign.append(slot)
         elif slot.ciphertext is None:
-            sealed.append(replace(slot, epoch=vault.epoch))
+            sealed.append(erased(onto, slot))
         else:
-            sealed.append(seal_to(vault, slot))
+            sealed.append(seal_to(onto, slot))
     return sealed, foreign
 
 

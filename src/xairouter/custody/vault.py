@@ -26,6 +26,7 @@ VERSION = 1
 _HEADER_BYTES = 17
 FINGERPRINT_BYTES = 10
 LAST4_MINIMUM = 20
+_TAG_BYTES = 16
 
 
 class OpenVault(Unshown):
@@ -67,6 +68,11 @@ def last4(secret: str) -> str | None:
     return secret[-4:] if len(secret) >= LAST4_MINIMUM else None
 
 
+def secret_length(row: ProviderKey) -> int:
+    """How many characters a row's secret has: the cipher hides what they are, not how many."""
+    return len(row.sealed) - _HEADER_BYTES - _TAG_BYTES
+
+
 def seal(
     vault: OpenVault,
     secret: bytes,
@@ -106,6 +112,15 @@ def unseal(vault: OpenVault, row: ProviderKey) -> bytes:
     if opened is None:
         raise CustodyError("The provider key does not open; replace it.")
     return opened
+
+
+def opens(vault: OpenVault, row: ProviderKey) -> bool:
+    """Whether a row is still the one that its secret was sealed for: addresses, schemes and all."""
+    try:
+        unseal(vault, row)
+    except CustodyError:
+        return False
+    return True
 
 
 def _cipher_of(vault: OpenVault) -> AESGCM:

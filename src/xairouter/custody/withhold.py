@@ -1,77 +1,157 @@
-"""What a provider's error may not say: the secret it was sent, in any of the usual disguises."""
+"""What a provider's error may not say: the secret it was sent, however it is written."""
 
-import base64
-import json
+import asyncio
+import binascii
+import re
 import zlib
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterator
 
 from xairouter.domain.unshown import Unshown
 
 SEARCHED_BYTES = 64 * 1024
 FRAGMENT = 12
+"""So many characters of a secret's random part in a row give it away."""
+SHORTEST_SECRET = 16
+"""What is shorter stands in ordinary text by accident (``-``, ``x``, ``none``): not searched for."""
+_BLOCK = FRAGMENT // 2
+_LAYERS = 3
+_MOST_CHARACTERS = 16 * SEARCHED_BYTES
+
+_HEX_ESCAPE = re.compile(
+    r"(?:%u00|%|(?<!\\)\\++(?:u00|x|U000000|u\{0*(?=[0-9a-fA-F]{2}\}))"
+    r"|&#[xX]0*(?=[0-9a-fA-F]{2}(?![0-9a-fA-F])))([0-9a-fA-F]{2})[};]?"
+)
+_DECIMAL_ESCAPE = re.compile(r"&#0*([0-9]{2,3})(?![0-9]);?")
+_DIGITS = "0123456789abcdefABCDEF"
+_CHARACTERS = {a + b: chr(int(a + b, 16)) for a in _DIGITS for b in _DIGITS}
+_NAMED = {
+    "\0": "",
+    "\\/": "/",
+    "\\n": "\n",
+    "\\r": "\r",
+    "&lowbar;": "_",
+    "&UnderBar;": "_",
+    "&hyphen;": "-",
+    "&dash;": "-",
+    "&plus;": "+",
+    "&sol;": "/",
+    "&equals;": "=",
+    "&period;": ".",
+    "&colon;": ":",
+}
+_BASE64_RUN = re.compile(r"[A-Za-z0-9+/_-]{12,}(?:\r?\n[A-Za-z0-9+/_-]+)*")
+_HEX_RUN = re.compile(r"[0-9a-fA-F]{12,}")
+_FROM_URL = str.maketrans("-_", "+/", "\r\n")
 
 
-def needles(secret: str) -> frozenset[bytes]:
-    """The secret, its escaped forms, and every 12-character fragment of its random part."""
-    if not secret:
-        return frozenset()
-    raw = secret.encode("utf-8")
-    found = {
-        raw,
-        raw.hex().encode(),
-        raw.hex().upper().encode(),
-        base64.b64encode(raw).rstrip(b"="),
-        base64.urlsafe_b64encode(raw).rstrip(b"="),
-        quote(secret, safe="").encode(),
-        quote_plus(secret).encode(),
-        json.dumps(secret)[1:-1].encode(),
-    }
-    random = _random_part(secret)
-    found.update(random[at : at + FRAGMENT].encode() for at in range(len(random) - FRAGMENT + 1))
-    return frozenset(found)
+def is_too_short(length: int) -> bool:
+    """Whether a secret of this length is not searched for; there is nothing to find of an empty
+    one."""
+    return 0 < length < SHORTEST_SECRET
 
 
 class Search(Unshown):
-    """Looks for one secret in what its provider says. Hardly any reply holds even a piece of it, so
-    pieces are looked for first: each 12-character fragment has one whole block of six in it."""
+    """Looks for one secret, whatever the case of its letters. Hardly any reply holds even a piece of
+    it, so pieces are looked for first: each fragment has one whole block of half its length in it."""
 
-    __slots__ = ("_hints", "_secret")
+    __slots__ = ("_blocks", "_hints", "_random")
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret
-        if not secret:
-            self._hints: list[bytes] = []
+        self._hints: list[str] = []
+        self._blocks: list[str] = []
+        self._random = ""
+        if len(secret) < SHORTEST_SECRET:
             return
-        raw, random = secret.encode("utf-8"), _random_part(secret)
-        blocks = range(0, len(random) - _BLOCK + 1, _BLOCK)
-        encoded = base64.b64encode(raw).rstrip(b"=")
-        self._hints = [random[at : at + _BLOCK].encode() for at in blocks]
-        self._hints += (raw.hex().encode(), raw.hex().upper().encode(), encoded)
-        if not secret.replace("-", "").replace("_", "").isalnum() or len(random) < FRAGMENT:
-            # It may be written in further ways, or has too little of chance to be cut up.
-            self._hints += needles(secret)
-        elif b"+" in encoded or b"/" in encoded:
-            self._hints.append(encoded.translate(_URL_SAFE))
+        random = self._random = _random_part(secret).lower()
+        raw = secret.encode()
+        self._blocks = [
+            random[at : at + _BLOCK] for at in range(0, len(random) - _BLOCK + 1, _BLOCK)
+        ]
+        encoded = binascii.b2a_base64(raw, newline=False)[:_BLOCK]
+        self._hints = [*self._blocks, raw.hex()[: 2 * _BLOCK], encoded.decode().lower()]
 
-    def finds(self, data: bytes) -> bool:
-        """Whether any disguise of the secret stands in the data."""
-        return any(hint in data for hint in self._hints) and quotes(data, needles(self._secret))
+    def finds_in_header(self, text: str) -> bool:
+        """Whether a header holds the secret: a fragment as it is, or the beginning of it in
+        hexadecimal or base64. Every reply's headers are searched, so this is quick."""
+        has_hint = any(map(text.lower().__contains__, self._hints))
+        return has_hint and any(map(self._is_in, _spellings(text)))
 
+    async def finds(self, body: bytes) -> bool:
+        """Whether a fragment of the secret stands in the body under any of the layers of
+        ``_spellings``; also True where they are more than are looked at."""
+        if not self._blocks:
+            return False
+        size = 0
+        for spelling in _spellings(body.decode("latin-1")):
+            size += len(spelling)
+            if size > _MOST_CHARACTERS or self._is_in(spelling):
+                return True
+            await asyncio.sleep(0)
+        return False
 
-_BLOCK = FRAGMENT // 2
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+    def _is_in(self, text: str) -> bool:
+        text = text.lower()
+        random = self._random
+        for number, block in enumerate(self._blocks):
+            if block in text:
+                at = number * _BLOCK
+                starts = range(max(0, at - _BLOCK), min(at, len(random) - FRAGMENT) + 1)
+                if any(random[start : start + FRAGMENT] in text for start in starts):
+                    return True
+        return False
 
 
 def _random_part(secret: str) -> str:
-    """What follows the provider's own mark (``sk-ant-api03-``, ``gsk_``): marks are no secret."""
+    """What follows the provider's own mark (``sk-ant-api03-``, ``gsk_``): marks are no secret. The
+    whole of it where too little follows."""
     head = secret[:16]
     cut = max(head.rfind("-"), head.rfind("_")) + 1
-    return secret[cut:]
+    return secret[cut:] if len(secret) - cut >= FRAGMENT else secret
 
 
-def quotes(data: bytes, secret_needles: frozenset[bytes]) -> bool:
-    """Whether any disguise of the secret stands in the data."""
-    return any(needle in data for needle in secret_needles)
+def _spellings(text: str) -> Iterator[str]:
+    """A text, and what it says under layer after layer of encoding: escapes of JSON, URLs and HTML,
+    UTF-16, base64 and hexadecimal at any offset. Work grows with the text's length alone."""
+    texts = [(text, _LAYERS)]
+    for one, left in texts:
+        yield one
+        plain = one
+        for _ in range(_LAYERS):
+            further = _unescaped(plain)
+            if further == plain:
+                break
+            plain = further
+            yield plain
+        if left > 1:
+            texts += [(decoded, left - 1) for decoded in _decoded(plain)]
+
+
+def _unescaped(text: str) -> str:
+    if "%" in text or "\\" in text or "&#" in text:
+        parts = _HEX_ESCAPE.split(text)
+        parts[1::2] = [_CHARACTERS[code] for code in parts[1::2]]
+        parts = _DECIMAL_ESCAPE.split("".join(parts))
+        parts[1::2] = [chr(int(code)) for code in parts[1::2]]
+        text = "".join(parts)
+    for name, character in _NAMED.items():
+        text = text.replace(name, character)
+    return text
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """What the runs of base64 and of hexadecimal digits in a text say, at every offset."""
+    # What ends in the middle of a group is filled up, so that none of it is lost.
+    runs = "".join(run + "AAA" for run in _BASE64_RUN.findall(text)).translate(_FROM_URL)
+    for offset in range(4):
+        whole = (len(runs) - offset) // 4 * 4
+        if whole >= FRAGMENT:
+            decoded = binascii.a2b_base64(runs[offset : offset + whole])
+            yield decoded.decode("latin-1")
+    runs = "".join(_HEX_RUN.findall(text))
+    for offset in range(2):
+        whole = (len(runs) - offset) // 2 * 2
+        if whole >= FRAGMENT:
+            yield binascii.unhexlify(runs[offset : offset + whole]).decode("latin-1")
 
 
 def readable(body: bytes, encoding: str) -> bytes | None:

@@ -35,6 +35,10 @@ class UnknownVaultError(CustodyError):
     """The vault is not the one known here; it may be its rightful successor."""
 
 
+class OutdatedVaultError(CustodyError):
+    """A later epoch of the vault has been seen here: the slot may have been read before a re-key."""
+
+
 class Witness:
     """The notes of one data directory; shared with other processes by appending lines."""
 
@@ -42,6 +46,12 @@ class Witness:
         self._path = path
         self._notes: dict[str, tuple[int, str]] = {}
         self._read_to = 0
+
+    @property
+    def owners(self) -> int:
+        """Of how many owners a vault is known here."""
+        self._read()
+        return len(self._notes)
 
     def check(self, vault: OpenVault) -> None:
         """Raises CustodyError if the vault contradicts what was seen; notes what is new."""
@@ -60,7 +70,9 @@ class Witness:
         if not hmac.compare_digest(root, commitment):
             raise UnknownVaultError("The vault in the database is not the one known here.")
         if vault.epoch < epoch:
-            raise CustodyError("The vault in the database is older than one already seen here.")
+            raise OutdatedVaultError(
+                "The vault in the database is older than one already seen here."
+            )
         if vault.epoch > epoch:
             self.note(vault)
 

@@ -6,17 +6,28 @@ body repeats the model, it must be the path's. Source: ai.google.dev/api/generat
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from xairouter.dialects.interface import Dialect, Tally
+from xairouter.dialects.interface import Dialect, Tally, strings_of
+from xairouter.dialects.look import MOST_REQUESTS, Look
+from xairouter.dialects.named import find_named
+from xairouter.dialects.output import bound_change, read_declared
 from xairouter.dialects.paths import GEMINI_STREAM_VERB
-from xairouter.dialects.peek import Fields, count_field, read_object, splice
-from xairouter.domain.calls import Match, Peek, Refusal, Usage
-from xairouter.errors import ErrorRow
+from xairouter.dialects.peek import (
+    MOST_GOVERNED,
+    Fields,
+    count_field,
+    long_name,
+    read_object,
+    splice,
+)
+from xairouter.dialects.tokens import first_items
+from xairouter.domain.calls import Match, Peek, Refusal, Span, Usage
+from xairouter.errors import ErrorCode, ErrorRow
 
 _GOVERNED = (
     "model",
@@ -33,95 +44,145 @@ class _Document(msgspec.Struct):
     modelVersion: Any = None  # noqa: N815
     responseId: Any = None  # noqa: N815
     error: Any = None
+    candidates: msgspec.Raw = msgspec.Raw()
+    promptFeedback: msgspec.Raw = msgspec.Raw()  # noqa: N815
+    embedding: msgspec.Raw = msgspec.Raw()
+    embeddings: msgspec.Raw = msgspec.Raw()
+
+
+class _Candidate(msgspec.Struct):
+    finishReason: Any = None  # noqa: N815 -- the wire's name
 
 
 class _Named(msgspec.Struct):
     """A part of a body that names the model again."""
 
-    model: Any = None
+    model: str | None = None
 
 
+_NAMED = msgspec.json.Decoder(_Named)
+_CONFIG = ("generationConfig", "generation_config")
+_OUTPUT = ("maxOutputTokens", "max_output_tokens")
+_CHOICES = ("candidateCount", "candidate_count")
 _TYPES: Mapping[str, Any] = {
-    "requests": list[_Named] | None,
+    **dict.fromkeys((*_CONFIG, "requests"), msgspec.Raw),
     "generateContentRequest": _Named | None,
     "generate_content_request": _Named | None,
 }
+_QUERIES = re.compile(rb'"webSearchQueries"\s*:\s*\[((?:\s*"[^"\\]*(?:\\.[^"\\]*)*"\s*,?)*)')
+_QUOTES = re.compile(rb'(?<!\\)"')
+_LARGE = frozenset({"candidates", "embedding", "embeddings"})
+"""Fields that are not kept of a large document as they are."""
 _DOCUMENT = msgspec.json.Decoder(_Document)
+_CANDIDATES = msgspec.json.Decoder(list[_Candidate])
+_UNSAID = ("", "FINISH_REASON_UNSPECIFIED")
 
 
-def peek(match: Match, body: bytes) -> Peek | Refusal:
+def peek(match: Match, body: bytes, look: Look | None = None) -> Peek | Refusal:
     """Model from the path, streaming from the verb, declared output from the configuration."""
-    read = read_object(body, _GOVERNED, _TYPES)
+    read = read_object(body, _GOVERNED, _TYPES, top=look and look.top)
     if isinstance(read, Refusal):
         return read
     fields, insert_at = read
     model = match.variables["model"]
-    for named in _named_models(fields):
+    refused = long_name(model)
+    if refused is not None:
+        return refused
+    models = _named_models(fields, look and look.parts)
+    if isinstance(models, Refusal):
+        return models
+    for named in models:
         if not isinstance(named, str) or named.removeprefix("models/") != model:
             return Refusal(
-                "invalid_request", "The body names another model than the path does.", "model"
+                ErrorCode.INVALID_REQUEST,
+                "The body names another model than the path does.",
+                "model",
             )
-    config = _config(fields)
+    config = _config(body, fields)
     if isinstance(config, Refusal):
         return config
-    values = [config[name] for name in ("maxOutputTokens", "max_output_tokens") if name in config]
-    if len(values) > 1:
-        return Refusal(
-            "invalid_request", "The body gives the output limit twice.", "generationConfig"
-        )
-    declared = count_field(values[0] if values else None, "maxOutputTokens")
-    if isinstance(declared, Refusal):
-        return declared
+    inside, span = config
+    output = read_declared(inside, *_OUTPUT)
+    if isinstance(output, Refusal):
+        return output
     choices = 1
-    for name in ("candidateCount", "candidate_count"):
-        value = count_field(config.get(name), name)
+    for name in _CHOICES:
+        value = count_field(inside.get(name, (None,))[0], name)
         if isinstance(value, Refusal):
             return value
         choices = max(choices, value or 1)
-    streams = match.variables["verb"] == GEMINI_STREAM_VERB
-    spans = [
-        fields[name][1] for name in ("generationConfig", "generation_config") if name in fields
-    ]
+    named = look.named if look else find_named("gemini_generate", body)
+    if isinstance(named, Refusal):
+        return named
+    others = [one.removeprefix("models/") for one in named.models]
     return Peek(
         model=model,
-        streams=streams,
-        max_output_tokens=declared,
+        bound_ids=tuple(named.objects),
+        other_models=tuple(one for one in others if one != model),
+        unlisted=tuple(named.unlisted),
+        streams=match.variables["verb"] == GEMINI_STREAM_VERB,
+        declared=output[0],
+        max_output_tokens=output[1],
         choices=choices,
         insert_at=insert_at,
-        config_span=spans[0] if spans else None,
+        config_span=span,
     )
 
 
-def _config(fields: Fields) -> dict[str, object] | Refusal:
-    given = [name for name in ("generationConfig", "generation_config") if name in fields]
+def _config(body: bytes, fields: Fields) -> tuple[Fields, Span | None] | Refusal:
+    """The governed fields of the generation configuration, and where it stands."""
+    given = [name for name in _CONFIG if name in fields]
     if len(given) > 1:
-        return Refusal(
-            "invalid_request",
-            "The body gives the generation configuration twice.",
-            "generationConfig",
-        )
-    config = fields[given[0]][0] if given else None
-    if config is None:
-        return {}
-    if not isinstance(config, dict):
-        return Refusal(
-            "invalid_request", "The field `generationConfig` must be an object.", "generationConfig"
-        )
-    return config
+        return _twice("the generation configuration")
+    if not given:
+        return {}, None
+    start, end = span = fields[given[0]][1]
+    if body[start:end] == b"null":
+        return {}, span
+    if end - start > MOST_GOVERNED:
+        return Refusal(ErrorCode.INVALID_REQUEST, f"The field `{given[0]}` is too large.", given[0])
+    read = read_object(body[start:end], (*_OUTPUT, *_CHOICES))
+    if isinstance(read, Refusal):
+        return Refusal(read.code, f"In `{given[0]}`: {read.message}", given[0])
+    inside = {
+        name: (value, (start + begins, start + ends))
+        for name, (value, (begins, ends)) in read[0].items()
+    }
+    for names in (_OUTPUT, _CHOICES):
+        if all(name in inside for name in names):
+            return _twice(f"`{names[0]}`")
+    return inside, span
 
 
-def _named_models(fields: Fields) -> Iterator[object]:
-    """Every model that the body names besides the path: its own, and those of its parts."""
-    holders: list[object] = [_Named(fields["model"][0])] if "model" in fields else []
-    requests = fields.get("requests", (None,))[0]
-    if isinstance(requests, list):
-        holders += requests
+def _twice(what: str) -> Refusal:
+    return Refusal(ErrorCode.INVALID_REQUEST, f"The body gives {what} twice.", "generationConfig")
+
+
+def _named_models(fields: Fields, parts: list[bytes] | None) -> list[object] | Refusal:
+    """Every model that the body names besides the path: its own, and those of its parts, which are
+    given where they are known."""
+    named = [fields["model"][0]] if "model" in fields else []
+    requests = bytes(fields["requests"][0]) if "requests" in fields else b"null"  # type: ignore[call-overload]
+    items = first_items(requests, MOST_REQUESTS + 1) if parts is None else parts
+    if len(items) > MOST_REQUESTS:
+        return Refusal(
+            ErrorCode.INVALID_REQUEST,
+            f"The field `requests` has more than {MOST_REQUESTS} items.",
+            "requests",
+        )
+    try:
+        holders = [_NAMED.decode(item) for item in items]
+        if not items:
+            msgspec.json.decode(requests, type=list[msgspec.Raw] | None)
+    except (msgspec.MsgspecError, RecursionError):
+        return Refusal(
+            ErrorCode.INVALID_REQUEST, "The field `requests` cannot be read.", "requests"
+        )
     for name in ("generateContentRequest", "generate_content_request"):
-        if name in fields:
-            holders.append(fields[name][0])
-    for holder in holders:
-        if isinstance(holder, _Named) and holder.model is not None:
-            yield holder.model
+        holder = fields[name][0] if name in fields else None
+        if isinstance(holder, _Named):
+            holders.append(holder)
+    return [one for one in (*named, *(holder.model for holder in holders)) if one is not None]
 
 
 def prepare(
@@ -138,17 +199,23 @@ def prepare(
     if bound is not None:
         body = _bounded(peek, body, bound)
     name = model if model is not None else match.variables["model"]
-    variables = {**match.variables, "model": quote(name, safe="/")}
+    variables = {**match.variables, "model": quote(name, safe="/:@")}
     if name != match.variables["model"] and b'"model"' in body:
         asked = re.escape(msgspec.json.encode(match.variables["model"])[1:-1])
         pattern = re.compile(rb'("model"\s*:\s*")(models/)?' + asked + rb'"')
         renamed = msgspec.json.encode(name)[1:-1]
-        body = pattern.sub(lambda m: m.group(1) + (m.group(2) or b"") + renamed + b'"', body)
+        body = pattern.sub(
+            lambda m: m.group(1) + (m.group(2) or b"") + renamed + b'"', body, MOST_REQUESTS + 2
+        )
     return match.operation.suffix.format(**variables), body, False
 
 
 def _bounded(peek: Peek, body: bytes, bound: tuple[str, int]) -> bytes:
     """The body with a bound in its generation configuration, which is made where there is none."""
+    if peek.declared:
+        # Both spellings of the name are honoured, so the one that is there stays.
+        change = bound_change(body, peek.declared, peek.declared[0][0], bound[1], bound[1])
+        return splice(body, change) if change else body
     entry = b'"%s":%d' % (bound[0].encode(), bound[1])
     if peek.config_span is None:
         rest = body[peek.insert_at :].lstrip()
@@ -163,13 +230,40 @@ def _bounded(peek: Peek, body: bytes, bound: tuple[str, int]) -> bytes:
     return splice(body, [((at, at), entry + comma)])
 
 
+def _queries(document: bytes) -> int:
+    """How many searches a reply says that it made."""
+    return sum(len(_QUOTES.findall(found)) // 2 for found in _QUERIES.findall(document))
+
+
 def absorb(tally: Tally, document: bytes) -> None:
-    """Read one GenerateContentResponse, embedding reply or error status."""
+    """Read one GenerateContentResponse, embedding reply or error status. Each part of a stream
+    states usage; final is that of the part in which the last candidate ends, of a blocked prompt and of
+    embeddings."""
     read = _DOCUMENT.decode(document)
     tally.add_usage(read.usageMetadata)
+    if b'"finishReason"' in document:
+        tally.finished += _finished(read.candidates)
+        tally.has_ended = tally.has_ended or 0 < tally.choices <= tally.finished
+    if b"webSearchQueries" in document:
+        tally.add_usage({"web_search_calls": _queries(document)})
+    has_no_more = (
+        b'"blockReason"' in bytes(read.promptFeedback) or read.embedding or read.embeddings
+    )
+    if read.usageMetadata and (has_no_more or tally.finished >= tally.choices):
+        tally.is_final = True
+        tally.shows_use = True
     tally.note(object_id=read.responseId, model=read.modelVersion)
     if read.error:
-        tally.error = "upstream_error"
+        tally.has_failed = True
+
+
+def _finished(candidates: msgspec.Raw) -> int:
+    """How many say why they ended, at their own level: inside, a model may write such a field."""
+    try:
+        reasons = [one.finishReason for one in _CANDIDATES.decode(candidates)]
+    except msgspec.MsgspecError:
+        return 0  # None, or not as they are documented.
+    return sum(isinstance(reason, str) and reason not in _UNSAID for reason in reasons)
 
 
 _USED = frozenset(
@@ -255,9 +349,13 @@ GEMINI_GENERATE = Dialect(
     prepare=prepare,
     absorb=absorb,
     total=total,
-    marks=(b'"usageMetadata"', b'"error"'),
-    end_marks=(b'"finishReason"',),
+    marks=(b'"usageMetadata"', b'"error"', b'"finishReason"'),
+    end_marks=(),
+    reply_fields=frozenset(_Document.__struct_fields__) - _LARGE,
+    reply_holders=frozenset({"groundingMetadata"}),
+    reply_lists={"candidates": frozenset({"finishReason", "webSearchQueries"})},
     refuse=refuse,
     refuse_midstream=refuse_midstream,
+    text=strings_of("text"),
     output_field="maxOutputTokens",
 )

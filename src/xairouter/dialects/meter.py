@@ -1,45 +1,54 @@
 """The meter: watches a reply's bytes pass and says what was used. It changes nothing.
 
 Laws, each a property test: any chunking of the same bytes gives the same usage; garbage never
-raises, it gives unknown usage; memory is bounded by ``LIMIT``. The form of a reply (stream of
-events, JSON, JSON array, compressed) is read from the reply itself, not from what was asked.
+raises, it gives unknown usage; memory is bounded, however large the reply; each byte is looked at
+once or twice. The form of a reply (stream of events, JSON, JSON array, compressed) is read from the
+reply itself, not from what was asked.
 """
 
 import re
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 import msgspec
 
-from xairouter.dialects.inflate import Inflater, gunzip, unfold
+from xairouter.dialects.condense import SMALL, Condenser
+from xairouter.dialects.inflate import FREE_OF_A_REPLY, Inflater
 from xairouter.dialects.interface import Dialect, Tally
-from xairouter.dialects.sse import ENDS, EventCutter, data_of
+from xairouter.dialects.sse import ENDS, EventCutter, data_of, events_with
 from xairouter.domain.calls import Usage
 
-LIMIT = 16 * 1024 * 1024
-"""Largest reply body or single event that is read for usage, in bytes."""
-
-_STRUCTURE = re.compile(rb'["{}\[\]]')
-_STRING_END = re.compile(rb'(?:[^"\\]|\\.)*?"', re.DOTALL)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+_GZIP = ("gzip", "x-gzip")
+_DATA = re.compile(rb"data:")
+_MOST_SKIPPED = 1000
+"""Events without content before the first one that has some."""
 
 
 class Meter:
-    """Feeds on the bytes of one reply, in the order and encoding in which they came."""
+    """Feeds on the bytes of one reply, in the order and encoding in which they came.
 
-    __slots__ = ("_dialect", "_inflate", "_read", "tally")
+    A compressed reply may unfold to more than is to be read at once: while the meter ``is_behind``,
+    ``go_on`` reads the next block. Compression is read only where it was ``asked_for``.
+    """
 
-    def __init__(self, dialect: Dialect, content_type: str, content_encoding: str) -> None:
+    __slots__ = ("_dialect", "_inflater", "_read", "tally")
+
+    def __init__(
+        self, dialect: Dialect, content_type: str, content_encoding: str, *, asked_for: bool = True
+    ) -> None:
         self.tally = Tally()
         self._dialect = dialect
-        self._inflate: Inflater | None = None
+        self._inflater: Inflater | None = None
         encoding = content_encoding.strip().lower()
-        if encoding in ("gzip", "x-gzip"):
-            self._inflate = gunzip()
         self._read: _EventReader | _BodyReader | None
-        if encoding not in ("", "identity", "gzip", "x-gzip"):
+        if encoding not in ("", "identity") and not (asked_for and encoding in _GZIP):
             self._read = None  # An encoding that was not asked for: the usage stays unknown.
-        elif content_type.partition(";")[0].strip().lower() == "text/event-stream":
+            return
+        if encoding in _GZIP:
+            self._inflater = Inflater(FREE_OF_A_REPLY)
+        if content_type.partition(";")[0].strip().lower() == "text/event-stream":
             self._read = _EventReader(dialect, self.tally)
         else:
             self._read = _BodyReader(dialect, self.tally)
@@ -48,19 +57,37 @@ class Meter:
         """Look at the next bytes of the reply."""
         if self._read is None:
             return
-        if self._inflate is None:
+        if self._inflater is None:
             self._read.feed(chunk)
             return
-        try:
-            for block in unfold(self._inflate, chunk):
-                self._read.feed(block)
-        except zlib.error:
-            self._read = None
-            self.tally.unreadable += 1
+        self._inflater.take(chunk)
+        self.go_on()
 
     def feeder(self) -> Callable[[bytes], None]:
         """``feed``, the shortest way: taken once, called for each piece."""
-        return self.feed if self._inflate is not None or self._read is None else self._read.feed
+        return self.feed if self._inflater is not None or self._read is None else self._read.feed
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the meter may fall behind."""
+        return self._inflater is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes wait that came and were not looked at yet."""
+        return self._read is not None and self._inflater is not None and self._inflater.is_more
+
+    def go_on(self) -> None:
+        """Look at the next block of what waits."""
+        if self._read is None or self._inflater is None or not self._inflater.is_more:
+            return
+        try:
+            block = self._inflater.step()
+        except zlib.error:
+            self._read = None
+            self.tally.unreadable += 1
+            return
+        self._read.feed(block)
 
     @property
     def has_ended(self) -> bool:
@@ -68,7 +95,8 @@ class Meter:
         return self.tally.has_ended
 
     def finish(self) -> Usage:
-        """The usage stated so far; may be asked at any time, and again."""
+        """The usage stated so far, when no more will come; may be asked again. What still waits is
+        not read any more."""
         if self._read is not None:
             self._read.close()
         return self._dialect.total(self.tally)
@@ -85,17 +113,75 @@ def _absorb(dialect: Dialect, tally: Tally, document: bytes) -> None:
         tally.unreadable += 1
 
 
-class _EventReader:
-    """Reads the events that can matter: the first, and those that carry one of the marks."""
+class _Large:
+    """A document that is too large to be parsed as a whole: read for what matters, as it comes."""
 
-    __slots__ = ("_all_marks", "_cutter", "_dialect", "_is_first", "_tally")
+    __slots__ = ("_condenser", "_dialect", "_tally")
 
     def __init__(self, dialect: Dialect, tally: Tally) -> None:
         self._dialect = dialect
         self._tally = tally
-        self._cutter = EventCutter(LIMIT)
+        self._condenser = Condenser(
+            self._take, dialect.reply_fields, dialect.reply_holders, lists=dialect.reply_lists
+        )
+
+    def _take(self, document: bytes) -> None:
+        self._tally.is_condensed = True
+        _absorb(self._dialect, self._tally, document)
+
+    def feed(self, data: bytes) -> None:
+        self._condenser.feed(data)
+
+    def close(self) -> None:
+        """A document that was cut off is not read."""
+        self._condenser.close()
+        self._tally.unreadable += self._condenser.failures
+        self._condenser.failures = 0
+
+
+@cache
+def _any_of(marks: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(map(re.escape, marks)))
+
+
+@cache
+def _last_line(end_marks: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Finds a line that is one of these fields and their values. What a model writes stands inside
+    a line."""
+    lines = [re.escape(name) + b": ?" + re.escape(value) for name, value in _fields(end_marks)]
+    return re.compile(rb"(?:\A|[\r\n])(?:" + b"|".join(lines) + rb")[ \t]*+(?![^\r\n])")
+
+
+def _fields(end_marks: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, _, value in (mark.partition(b": ") for mark in end_marks)]
+
+
+class _EventReader:
+    """Reads the events that can matter: the first, those that carry one of the marks, and those
+    that are too large to look for one."""
+
+    __slots__ = (
+        "_all_marks",
+        "_cutter",
+        "_dialect",
+        "_end_words",
+        "_is_first",
+        "_large",
+        "_mark",
+        "_skipped",
+        "_tally",
+    )
+
+    def __init__(self, dialect: Dialect, tally: Tally) -> None:
+        self._dialect = dialect
+        self._tally = tally
+        self._cutter = EventCutter()
         self._is_first = True
-        self._all_marks = (*dialect.marks, *dialect.end_marks)
+        self._skipped = 0
+        self._large: _Large | None = None
+        self._end_words = tuple(value for _, value in _fields(dialect.end_marks))
+        self._all_marks = (*dialect.marks, *self._end_words)
+        self._mark = _any_of(self._all_marks)
 
     def feed(self, chunk: bytes) -> None:
         if not self._is_first and chunk.endswith(ENDS) and self._cutter.is_at_rest:
@@ -104,16 +190,29 @@ class _EventReader:
                     break
             else:
                 return  # Whole events, none of which can matter: nearly all there are.
-        for event in self._cutter.feed(chunk):
-            self._take(event)
+        if self._large is not None:
+            chunk = self._go_on_in_line(self._large, chunk)
+            if self._large is not None:
+                return
+        events, since = self._cutter.feed(chunk), 0
+        if self._is_first:
+            since = self._take_first(events)
+        for start, end in events_with(events, self._mark, since):
+            self._take(events[start:end])
+        if self._cutter.waiting > SMALL:
+            self._begin_line()
 
     def close(self) -> None:
         """The last event may lack its empty line."""
-        if self._cutter.tail and not self._cutter.overflowed:
-            self._take(self._cutter.tail)
+        if self._large is not None:
+            self._large.close()
+            self._large = None
+        if self._cutter.waiting:
+            self._take(self._cutter.take_tail())
 
     def _take(self, event: bytes) -> None:
-        if any(mark in event for mark in self._dialect.end_marks):
+        may_end = any(word in event for word in self._end_words)
+        if may_end and _last_line(self._dialect.end_marks).search(event):
             self._tally.has_ended = True
         if not self._is_first and not any(mark in event for mark in self._dialect.marks):
             return
@@ -121,111 +220,90 @@ class _EventReader:
         if not data or data == b"[DONE]":
             return
         self._is_first = False
-        _absorb(self._dialect, self._tally, data)
+        if len(data) <= SMALL:
+            _absorb(self._dialect, self._tally, data)
+            return
+        large = _Large(self._dialect, self._tally)
+        large.feed(data)
+        large.close()
+
+    def _take_first(self, events: bytes) -> int:
+        """The first event that says anything; returns the place behind it."""
+        for start, end in events_with(events, _DATA):
+            self._take(events[start:end])
+            self._skipped += 1
+            if not self._is_first or self._skipped > _MOST_SKIPPED:
+                self._is_first = False
+                return end
+        return 0
+
+    def _begin_line(self) -> None:
+        """An event has become large: a large line of it is read as it comes, and not kept."""
+        begun = self._cutter.take_tail()
+        at = max(begun.rfind(b"\n"), begun.rfind(b"\r")) + 1
+        if at:
+            self._take(begun[:at])
+        if len(begun) - at <= SMALL:
+            self._cutter.feed(begun[at:])
+            return
+        self._large = _Large(self._dialect, self._tally)
+        self._cutter.is_at_rest = self._is_first = False
+        # Of a line that is no data nothing is to be read, and nothing of it is an object.
+        self._large.feed(begun[at + 5 :] if begun.startswith(b"data:", at) else begun[at:])
+
+    def _go_on_in_line(self, large: _Large, chunk: bytes) -> bytes:
+        """The next bytes of a large line; returns what stands behind it."""
+        ends = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
+        end = min(ends, default=len(chunk))
+        line = chunk[:end]
+        large.feed(line)
+        if ends:
+            large.close()
+            self._large = None
+        return chunk[end:]
 
 
 class _BodyReader:
-    """Collects a JSON body up to ``LIMIT``; reads a JSON array element by element as it comes."""
+    """Reads a JSON body: a small one as a whole, a larger one and an array as they come."""
 
-    __slots__ = ("_array", "_dialect", "_parts", "_size", "_tally")
+    __slots__ = ("_dialect", "_large", "_parts", "_size", "_tally")
 
     def __init__(self, dialect: Dialect, tally: Tally) -> None:
         self._dialect = dialect
         self._tally = tally
         self._parts: list[bytes] = []
         self._size = 0
-        self._array: _ArrayReader | None = None
+        self._large: _Large | None = None
 
     def feed(self, chunk: bytes) -> None:
-        if self._array is not None:
-            self._array.feed(chunk)
-            return
-        if self._size > LIMIT or not chunk:
+        if self._large is not None:
+            self._large.feed(chunk)
             return
         if self._size == 0:
             chunk = chunk.lstrip(b" \t\r\n")
             if chunk.startswith(b"["):
-                self._array = _ArrayReader(self._dialect, self._tally)
-                self._array.feed(chunk[1:])
+                self._begin(chunk)
                 return
-        self._parts.append(chunk)
-        self._size += len(chunk)
-        if self._size > LIMIT:
-            self._parts.clear()
-            self._tally.unreadable += 1
+        if chunk:
+            self._parts.append(chunk)
+            self._size += len(chunk)
+            if self._size > SMALL:
+                self._begin(b"".join(self._parts))
+
+    def _begin(self, data: bytes) -> None:
+        self._parts.clear()
+        if self._dialect.beginning is not None:
+            self._dialect.beginning(self._tally, data)
+        self._large = _Large(self._dialect, self._tally)
+        self._large.feed(data)
 
     def close(self) -> None:
-        if self._array is None and self._parts:
+        if self._large is not None:
+            self._large.close()
+        elif self._parts:
             body = b"".join(self._parts)
             self._parts = [body]
             _absorb(self._dialect, self._tally, body)
-
-
-class _ArrayReader:
-    """Cuts the objects of a JSON array from a stream of bytes, without parsing what is in them."""
-
-    __slots__ = ("_buffer", "_depth", "_dialect", "_in_string", "_scanned", "_start", "_tally")
-
-    def __init__(self, dialect: Dialect, tally: Tally) -> None:
-        self._dialect = dialect
-        self._tally = tally
-        self._buffer = bytearray()
-        self._depth = 0
-        self._start = 0
-        self._scanned = 0
-        self._in_string = False
-
-    def close(self) -> None:
-        """An element that was cut off is not read."""
-
-    def feed(self, chunk: bytes) -> None:
-        if self._depth < 0:
-            return
-        self._buffer += chunk
-        while self._scan():
-            pass
-        keep_from = self._start if self._depth > 0 else self._scanned
-        del self._buffer[:keep_from]
-        self._scanned -= keep_from
-        self._start = 0
-        if len(self._buffer) > LIMIT:
-            self._give_up()
-
-    def _scan(self) -> bool:
-        """Move over one structural byte; False when more bytes are needed."""
-        if self._in_string:
-            end = _STRING_END.match(self._buffer, self._scanned)
-            if end is None:
-                return False
-            self._in_string = False
-            self._scanned = end.end()
-            return True
-        found = _STRUCTURE.search(self._buffer, self._scanned)
-        if found is None:
-            self._scanned = len(self._buffer)
-            return False
-        self._scanned = found.end()
-        byte = found.group()
-        if byte == b'"':
-            self._in_string = True
-        elif byte in b"{[":
-            if self._depth == 0:
-                self._start = found.start()
-            self._depth += 1
-        else:
-            self._depth -= 1
-            if self._depth == 0:
-                _absorb(self._dialect, self._tally, bytes(self._buffer[self._start : found.end()]))
-            elif self._depth < 0:
-                self._give_up()
-                return False
-        return True
-
-    def _give_up(self) -> None:
-        """The array ended, or an element is too large to be read."""
-        self._depth = -1
-        self._buffer.clear()
-        self._scanned = self._start = 0
 
 
 class UsageStripper:
@@ -239,16 +317,20 @@ class UsageStripper:
     __slots__ = ("_cutter",)
 
     def __init__(self) -> None:
-        self._cutter = EventCutter(1 << 62)
+        self._cutter = EventCutter()
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that may pass now."""
         if self._cutter.is_at_rest and chunk.endswith(ENDS) and b'"usage"' not in chunk:
             return chunk  # Whole events that carry no usage.
-        events = self._cutter.feed(chunk)
-        passed = [event for event in events if not _is_usage_only(event)]
-        tail = self._cutter.tail
-        if len(tail) > self.HOLD:
+        events, at = self._cutter.feed(chunk), 0
+        passed = []
+        for start, end in events_with(events, _USAGE):
+            if _is_usage_only(events[start:end]):
+                passed.append(events[at:start])
+                at = end
+        passed.append(events[at:])
+        if self._cutter.waiting > self.HOLD:
             # Too large to be a usage event: let it go, and find its end with the next bytes.
             passed.append(self._cutter.take_tail())
         return b"".join(passed)
@@ -259,10 +341,16 @@ class UsageStripper:
         return b"" if _is_usage_only(tail) else tail
 
 
+_USAGE = re.compile(rb'"usage"')
+_EMPTY_LIST = re.compile(rb"\[\s*\]\Z")
+_FILLED_OBJECT = re.compile(rb"\{\s*\"")
+_ABSENT = msgspec.Raw(b"")
+
+
 class _Chunk(msgspec.Struct):
-    choices: list[msgspec.Raw] | None = None
-    usage: dict[str, msgspec.Raw] | None = None
-    error: msgspec.Raw | None = None
+    choices: msgspec.Raw = _ABSENT
+    usage: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -275,4 +363,8 @@ def _is_usage_only(event: bytes) -> bool:
         chunk = _CHUNK.decode(data_of(event))
     except _UNREADABLE:
         return False
-    return bool(chunk.usage) and chunk.choices == [] and chunk.error is None
+    return (
+        _EMPTY_LIST.match(bytes(chunk.choices)) is not None
+        and _FILLED_OBJECT.match(bytes(chunk.usage)) is not None
+        and bytes(chunk.error) in (b"", b"null")
+    )

@@ -7,15 +7,17 @@ Perplexity), ``cost_in_usd_ticks`` (xAI: 10¹⁰ ticks a dollar).
 """
 
 import re
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from xairouter.dialects.interface import Tally
-from xairouter.dialects.peek import Fields, flag_field, holds, splice, text_field
+from xairouter.dialects.interface import Tally, strings_of
+from xairouter.dialects.output import bound_change
+from xairouter.dialects.peek import Fields, flag_field, long_name, splice, text_field
 from xairouter.domain.calls import Match, Peek, Refusal, Span, Usage
-from xairouter.errors import ErrorRow
+from xairouter.errors import ErrorCode, ErrorRow
 
 
 class _Document(msgspec.Struct):
@@ -27,31 +29,98 @@ class _Document(msgspec.Struct):
     error: Any = None
     response: Any = None
     x_groq: Any = None
+    choices: msgspec.Raw = msgspec.Raw()
+    status: Any = None
+    object: Any = None
 
 
+class _Choice(msgspec.Struct):
+    finish_reason: Any = None
+
+
+TEXT = strings_of("content", "reasoning_content", "reasoning", "refusal", "arguments", "text")
 _DOCUMENT = msgspec.json.Decoder(_Document)
-_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
-_FILE_ID = re.compile(rb'"(?:input_)?file_id"\s*:\s*"([A-Za-z0-9_\-]{1,128})"')
+REPLY_HOLDERS = frozenset({"response", "x_groq"})
+REPLY_FIELDS = frozenset(_Document.__struct_fields__) - REPLY_HOLDERS - {"choices"}
+CHOICES = {"choices": frozenset(_Choice.__struct_fields__)}
+_CHOICES = msgspec.json.Decoder(list[_Choice])
+_FEES = re.compile(
+    rb'"type"\s*:\s*"((?:web_search|file_search|code_interpreter|image_generation)_call)"'
+)
+"""Output items of tools that the provider bills by their use."""
+_NO_CHOICES = (b"", b"[]", b"null")
 
 
 def absorb(tally: Tally, document: bytes) -> None:
-    """Read a reply body, a chat chunk or a Responses event."""
+    """Read a reply body, a chat chunk or a Responses event.
+
+    Final is, of chat and completions, the usage beside no choices or with the reason why the last
+    of them ended (some servers state running counts before); of Responses, that of a response
+    which has completed, failed or stopped short; never that of one which still runs.
+    """
     read = _DOCUMENT.decode(document)
-    for usage in (read.x_groq, read):
-        tally.add_usage(usage.get("usage") if isinstance(usage, dict) else _usage(usage))
+    inner = read.response if isinstance(read.response, dict) else None
+    status = read.status if inner is None else inner.get("status")
+    is_over = None if status is None else _is_over(status)
+    if is_over is not None:
+        tally.is_over = is_over
+    of_groq = read.x_groq.get("usage") if isinstance(read.x_groq, dict) else None
+    if of_groq:
+        tally.add_usage(of_groq)
+    if read.usage:
+        tally.add_usage(read.usage)
+    if (read.usage or of_groq or inner is not None) and _is_final(read, inner, is_over, tally):
+        tally.is_final = True
+        if b"_call" in document:
+            # The usage does not say how often was searched and the like; the output does.
+            used = Counter(_FEES.findall(document))
+            tally.add_usage({f"{name.decode()}s": count for name, count in used.items()})
     tally.note(object_id=read.id, model=read.model, tier=read.service_tier)
-    if isinstance(read.response, dict):
-        inner = read.response
+    if inner is not None:
         tally.add_usage(inner.get("usage"))
         tally.note(
             object_id=inner.get("id"), model=inner.get("model"), tier=inner.get("service_tier")
         )
     if read.error or read.type in ("error", "response.failed"):
-        tally.error = "upstream_error"
+        tally.has_failed = True
 
 
-def _usage(document: object) -> object:
-    return document.usage if isinstance(document, _Document) else None
+_OVER = frozenset({"completed", "incomplete", "failed", "cancelled"})
+"""States of a response that stay."""
+_RUNS = frozenset({"queued", "in_progress"})
+
+
+def _is_over(status: object) -> bool | None:
+    """Whether a response in this state has come to its end, None where that is not said."""
+    if not isinstance(status, str) or status not in _OVER | _RUNS:
+        return None
+    return status in _OVER
+
+
+def _is_final(
+    read: _Document, inner: dict[str, Any] | None, is_over: bool | None, tally: Tally
+) -> bool:
+    """Whether the usage that a document states, or may state in its response, is the final one."""
+    if inner is not None:
+        return bool(inner.get("usage")) and is_over is True
+    if read.object == "response" or is_over is False:
+        return is_over is True
+    choices = bytes(read.choices)
+    if choices in _NO_CHOICES:
+        return True
+    tally.finished += _finished(choices)
+    return tally.finished >= tally.choices
+
+
+def _finished(choices: bytes) -> int:
+    """How many say why they ended, at their own level: inside, a model may write such a field."""
+    if b'"finish_reason"' not in choices:
+        return 0
+    try:
+        read = _CHOICES.decode(choices)
+    except msgspec.ValidationError:
+        return 0  # No choices as they are documented.
+    return sum(isinstance(one.finish_reason, str) for one in read)
 
 
 _USED = frozenset(
@@ -113,7 +182,7 @@ def total(tally: Tally) -> Usage:
         ),
         output_tokens=output,
         reasoning_tokens=reasoning,
-        detail=_detail(tally, given, output),
+        detail=_detail(tally, given, output, stated),
         cost_nano=_stated_cost(tally),
         model=tally.model,
         object_id=tally.object_id,
@@ -121,10 +190,11 @@ def total(tally: Tally) -> Usage:
     )
 
 
-def _detail(tally: Tally, given: int | None, output: int | None) -> dict[str, int | float | str]:
+def _detail(
+    tally: Tally, given: int | None, output: int | None, stated: int | None
+) -> dict[str, int | float | str]:
     """Everything not normalised, and the provider's total where the parts do not add up to it."""
     detail = dict(tally.detail(_USED))
-    stated = tally.count("total_tokens")
     if stated is not None and output is not None and stated != (given or 0) + output:
         detail["total_tokens"] = stated
     return detail
@@ -154,7 +224,9 @@ def stream_fields(fields: Fields) -> tuple[bool, bool, Span | None] | Refusal:
     options, span = fields.get("stream_options", (None, None))
     if options is not None and not isinstance(options, dict):
         return Refusal(
-            "invalid_request", "The field `stream_options` must be an object.", "stream_options"
+            ErrorCode.INVALID_REQUEST,
+            "The field `stream_options` must be an object.",
+            "stream_options",
         )
     asks = bool(options and options.get("include_usage") is True)
     return streams, asks, span
@@ -166,26 +238,8 @@ def model_field(fields: Fields) -> tuple[str, Span] | Refusal:
     if isinstance(model, Refusal):
         return model
     if not model:
-        return Refusal("model_missing", "The body must name a `model`.", "model")
-    return model, fields["model"][1]
-
-
-def file_ids(body: bytes) -> tuple[str, ...]:
-    """Ids of uploaded files that a body refers to, at any depth.
-
-    Only a JSON key can match: inside a string every quote is escaped. Escaped ASCII letters are
-    unescaped first, so that a spelling cannot hide a reference.
-    """
-    if holds(body, b"\\u00", b"\\"):
-        body = _ESCAPE.sub(_unescape, body)
-    if not holds(body, b"file_id", b"_"):
-        return ()
-    return tuple(dict.fromkeys(found.decode() for found in _FILE_ID.findall(body)))
-
-
-def _unescape(escape: re.Match[bytes]) -> bytes:
-    character = bytes([int(escape.group(1), 16)])
-    return escape.group() if character in b'"\\' else character
+        return Refusal(ErrorCode.MODEL_MISSING, "The body must name a `model`.", "model")
+    return long_name(model) or (model, fields["model"][1])
 
 
 def prepare(
@@ -198,11 +252,17 @@ def prepare(
     bound: tuple[str, int] | None,
 ) -> tuple[str, bytes, bool]:
     """Replace the model's name where the route has another; ask for usage in a stream; bound the
-    output where the request does not."""
+    output where the request itself does not do it in the field that the provider honours."""
     changes: list[tuple[Span, bytes]] = []
     added = b""
     if bound is not None:
-        added += b'"%s":%d,' % (bound[0].encode(), bound[1])
+        # Anthropic documents 0 as “fill the cache, say nothing”; its copies may read “no bound”.
+        zero = 1 if match.operation.dialect == "anthropic_messages" else bound[1]
+        change = bound_change(body, peek.declared, *bound, zero)
+        if change is None:
+            added += b'"%s":%d,' % (bound[0].encode(), bound[1])
+        else:
+            changes += change
     if peek.model_span and model is not None and model != peek.model:
         changes.append((peek.model_span, msgspec.json.encode(model)))
     inject = ask_usage and peek.streams and not peek.asks_usage

@@ -9,81 +9,95 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from xairouter.domain.calls import Match, Operation
+from xairouter.domain.calls import Match, Operation, OperationKind
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("chat", "openai_chat", "POST", "/chat/completions"),
-    Operation("completions", "openai_completions", "POST", "/completions"),
-    Operation("embeddings", "openai_embeddings", "POST", "/embeddings"),
-    Operation("responses", "openai_responses", "POST", "/responses", makes_object=True),
+    Operation(OperationKind.CHAT, "openai_chat", "POST", "/chat/completions", makes_parts=True),
+    Operation(OperationKind.COMPLETIONS, "openai_completions", "POST", "/completions"),
+    Operation(OperationKind.EMBEDDINGS, "openai_embeddings", "POST", "/embeddings"),
     Operation(
-        "responses.input_tokens",
+        OperationKind.RESPONSES,
+        "openai_responses",
+        "POST",
+        "/responses",
+        makes_object=True,
+        makes_parts=True,
+    ),
+    Operation(
+        OperationKind.RESPONSES_INPUT_TOKENS,
         "openai_responses",
         "POST",
         "/responses/input_tokens",
         metered=False,
     ),
-    Operation("responses.compact", "openai_responses", "POST", "/responses/compact"),
+    Operation(OperationKind.RESPONSES_COMPACT, "openai_responses", "POST", "/responses/compact"),
     Operation(
-        "responses.get",
+        OperationKind.RESPONSES_GET,
         "openai_responses",
         "GET",
         "/responses/{id}",
         needs_model=False,
         metered=False,
+        shows_object=True,
     ),
     Operation(
-        "responses.delete",
+        OperationKind.RESPONSES_DELETE,
         "openai_responses",
         "DELETE",
         "/responses/{id}",
         needs_model=False,
         metered=False,
+        shows_object=True,
     ),
     Operation(
-        "responses.cancel",
+        OperationKind.RESPONSES_CANCEL,
         "openai_responses",
         "POST",
         "/responses/{id}/cancel",
         needs_model=False,
         metered=False,
+        shows_object=True,
     ),
     Operation(
-        "responses.input_items",
+        OperationKind.RESPONSES_INPUT_ITEMS,
         "openai_responses",
         "GET",
         "/responses/{id}/input_items",
         needs_model=False,
         metered=False,
     ),
-    Operation("messages", "anthropic_messages", "POST", "/v1/messages"),
     Operation(
-        "messages.count_tokens",
+        OperationKind.MESSAGES, "anthropic_messages", "POST", "/v1/messages", makes_parts=True
+    ),
+    Operation(
+        OperationKind.MESSAGES_COUNT_TOKENS,
         "anthropic_messages",
         "POST",
         "/v1/messages/count_tokens",
         metered=False,
     ),
-    Operation("gemini.generate", "gemini_generate", "POST", "/{version}/models/{model}:{verb}"),
     Operation(
-        "gemini.count_tokens",
+        OperationKind.GEMINI_GENERATE, "gemini_generate", "POST", "/{version}/models/{model}:{verb}"
+    ),
+    Operation(
+        OperationKind.GEMINI_COUNT_TOKENS,
         "gemini_generate",
         "POST",
         "/{version}/models/{model}:{verb}",
         metered=False,
     ),
     # Ours: answered by the router itself.
-    Operation("models.list", "models", "GET", "", needs_model=False, metered=False),
-    Operation("models.get", "models", "GET", "", needs_model=False, metered=False),
+    Operation(OperationKind.MODELS_LIST, "models", "GET", "", needs_model=False, metered=False),
+    Operation(OperationKind.MODELS_GET, "models", "GET", "", needs_model=False, metered=False),
 )
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
 GEMINI_VERBS = {
-    "generateContent": "gemini.generate",
-    "streamGenerateContent": "gemini.generate",
-    "countTokens": "gemini.count_tokens",
-    "embedContent": "gemini.generate",
-    "batchEmbedContents": "gemini.generate",
+    "generateContent": OperationKind.GEMINI_GENERATE,
+    "streamGenerateContent": OperationKind.GEMINI_GENERATE,
+    "countTokens": OperationKind.GEMINI_COUNT_TOKENS,
+    "embedContent": OperationKind.GEMINI_GENERATE,
+    "batchEmbedContents": OperationKind.GEMINI_GENERATE,
 }
 GEMINI_STREAM_VERB = "streamGenerateContent"
 _EMBEDDING_VERBS = frozenset({"embedContent", "batchEmbedContents"})
@@ -98,25 +112,30 @@ def makes_output(match: Match) -> bool:
     )
 
 
+def takes_key_in_query(match: Match) -> bool:
+    """Whether ``?key=`` is a credential: on Gemini paths, where Google's clients send it so."""
+    return match.path.startswith("/v1beta/")
+
+
 _FIXED = {
     ("POST", path): _BY_NAME[name]
     for name, path in (
-        ("chat", "/v1/chat/completions"),
-        ("completions", "/v1/completions"),
-        ("embeddings", "/v1/embeddings"),
-        ("responses", "/v1/responses"),
-        ("responses.input_tokens", "/v1/responses/input_tokens"),
-        ("responses.compact", "/v1/responses/compact"),
-        ("messages", "/v1/messages"),
-        ("messages.count_tokens", "/v1/messages/count_tokens"),
+        (OperationKind.CHAT, "/v1/chat/completions"),
+        (OperationKind.COMPLETIONS, "/v1/completions"),
+        (OperationKind.EMBEDDINGS, "/v1/embeddings"),
+        (OperationKind.RESPONSES, "/v1/responses"),
+        (OperationKind.RESPONSES_INPUT_TOKENS, "/v1/responses/input_tokens"),
+        (OperationKind.RESPONSES_COMPACT, "/v1/responses/compact"),
+        (OperationKind.MESSAGES, "/v1/messages"),
+        (OperationKind.MESSAGES_COUNT_TOKENS, "/v1/messages/count_tokens"),
     )
 }
 _RESPONSE = re.compile(r"/v1/responses/([A-Za-z0-9_\-]{1,128})(?:/(cancel|input_items))?\Z")
 _RESPONSE_VERBS = {
-    ("GET", None): "responses.get",
-    ("DELETE", None): "responses.delete",
-    ("POST", "cancel"): "responses.cancel",
-    ("GET", "input_items"): "responses.input_items",
+    ("GET", None): OperationKind.RESPONSES_GET,
+    ("DELETE", None): OperationKind.RESPONSES_DELETE,
+    ("POST", "cancel"): OperationKind.RESPONSES_CANCEL,
+    ("GET", "input_items"): OperationKind.RESPONSES_INPUT_ITEMS,
 }
 _MODELS = re.compile(r"(?:/(v1|v1beta))?/models(?:/(.+))?\Z", re.DOTALL)
 _ENCODED_SLASH = re.compile(rb"%(?:2[fF]|5[cC])")
@@ -166,11 +185,13 @@ def _find_model(method: str, version: str | None, rest: str | None) -> Match | N
     """``/models``, ``/models/{id}`` and Gemini's ``/models/{model}:{verb}``."""
     if method in ("GET", "HEAD"):
         if rest is None:
-            return Match(_BY_NAME["models.list"], f"/{version or 'v1'}/models")
+            return Match(_BY_NAME[OperationKind.MODELS_LIST], f"/{version or 'v1'}/models")
         if not _is_plain("/" + rest):
             return None
         variables = {"id": rest, "version": version or "v1"}
-        return Match(_BY_NAME["models.get"], f"/{version or 'v1'}/models/{rest}", variables)
+        return Match(
+            _BY_NAME[OperationKind.MODELS_GET], f"/{version or 'v1'}/models/{rest}", variables
+        )
     if method != "POST" or rest is None:
         return None
     model, colon, verb = rest.rpartition(":")

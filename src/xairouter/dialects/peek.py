@@ -1,19 +1,24 @@
 """A peek at a JSON request body: the governed top-level fields and where their values stand.
 
 msgspec checks the whole body's syntax and hands out each top-level value as an unparsed slice;
-nothing below the governed fields becomes a Python object. A second, cheap walk over the top level
+nothing below the governed fields becomes a Python object. What could take long is counted first
+(``survey``), step by step. A second, cheap walk over the top level
 finds each value's offset and refuses what two parsers could read differently: a field named twice
 (escapes included) and a governed name in another letter case (Go's decoder folds case).
 """
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from xairouter.domain.calls import Refusal, Span
+from xairouter.dialects.condense import Bounds, Condenser
+from xairouter.domain.calls import LONGEST_MODEL, Refusal, Span
+from xairouter.domain.steps import Steps
+from xairouter.errors import ErrorCode
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
@@ -21,47 +26,51 @@ _KEY = msgspec.json.Decoder(str)
 _FIELD = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
 _NEXT = re.compile(rb"[ \t\n\r]*([,}])")
 _END = re.compile(rb"[ \t\n\r]*}")
+_BEGIN = re.compile(rb"[ \t\n\r]*{")
 _BLOCK = 1 << 16
-_FEW = 64
 MOST_GOVERNED = 64 * 1024
 """Largest governed field in bytes: it becomes Python objects, many times its size."""
 _NO_TYPES: Mapping[str, type] = {}
 MAX_DEPTH = 500
 """Deepest nesting that is passed on, whatever the parser of a Python version could take."""
+MOST_FIELDS = 256
+"""Most fields at the top of a body; no dialect has half as many."""
+LARGE = 64 * 1024
+"""A larger body is looked over in steps before it is parsed."""
+_STEP = 8 * 1024
+_TOO_DEEP = Refusal(ErrorCode.INVALID_REQUEST, "The body's JSON is nested too deep.")
+_TOO_MANY = Refusal(
+    ErrorCode.INVALID_REQUEST, f"The body has more than {MOST_FIELDS} fields at its top."
+)
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]+|[\]}]+', re.DOTALL)
 
 Fields = dict[str, tuple[object, Span]]
+S = TypeVar("S", bound=msgspec.Struct)
+Top = Mapping[str, msgspec.Raw]
 
 
 def read_object(
-    body: bytes, governed: tuple[str, ...], types: Mapping[str, type] = _NO_TYPES
+    body: bytes,
+    governed: tuple[str, ...],
+    types: Mapping[str, type] = _NO_TYPES,
+    top: Top | None = None,
 ) -> tuple[Fields, int] | Refusal:
     """The governed fields of a JSON object as (decoded value, span), and where fields begin.
 
     A field named in ``types`` is decoded as that msgspec type, which leaves the rest of it
-    unparsed; any other governed field is small, or refused.
+    unparsed; any other governed field is small, or refused. ``top`` is what ``read_top`` returned,
+    where it has been asked.
 
     The second item is the offset just behind the opening brace. Refuses with ``invalid_request``
     what is not one JSON object in UTF-8, or is ambiguous.
     """
-    if not body:
-        return Refusal("invalid_request", "The request has no body; a JSON object is needed.")
-    try:
-        if not body.isascii():
-            body.decode("utf-8")
-        top = _TOP.decode(body)
-    except UnicodeDecodeError:
-        return Refusal("invalid_request", "The body is not UTF-8.")
-    except msgspec.ValidationError:
-        return Refusal("invalid_request", "The body must be a JSON object.")
-    except msgspec.DecodeError as error:
-        return Refusal("invalid_request", f"The body is not JSON: {_reason(error)}.")
-    except RecursionError:
-        return Refusal("invalid_request", "The body's JSON is nested too deep.")
-    if _is_too_deep(body):
-        return Refusal("invalid_request", "The body's JSON is nested too deep.")
+    if top is None:
+        read = read_top(body)
+        if isinstance(read, Refusal):
+            return read
+        top = read
     spans = _walk(body, top, _folded(governed))
     if isinstance(spans, Refusal):
         return spans
@@ -69,16 +78,74 @@ def read_object(
     for name, span in spans.items():
         wanted_type = types.get(name)
         if wanted_type is None and span[1] - span[0] > MOST_GOVERNED:
-            return Refusal("invalid_request", f"The field `{name}` is too large.", name)
+            return Refusal(ErrorCode.INVALID_REQUEST, f"The field `{name}` is too large.", name)
         try:
             if wanted_type is None:
                 value: Any = _ANY.decode(top[name])
+            elif wanted_type is msgspec.Raw:
+                value = top[name]
             else:
                 value = msgspec.json.decode(top[name], type=wanted_type)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Refusal("invalid_request", f"The field `{name}` cannot be read.", name)
+            return Refusal(ErrorCode.INVALID_REQUEST, f"The field `{name}` cannot be read.", name)
         fields[name] = (value, span)
     return fields, body.index(b"{") + 1
+
+
+def read_top(body: bytes) -> Top | Refusal:
+    """The top-level fields of a JSON object, unparsed. A body larger than ``LARGE`` has passed
+    ``survey``."""
+    if not body:
+        return Refusal(
+            ErrorCode.INVALID_REQUEST, "The request has no body; a JSON object is needed."
+        )
+    try:
+        if len(body) <= LARGE and not body.isascii():
+            body.decode("utf-8")
+        top = _TOP.decode(body)
+    except UnicodeDecodeError:
+        return Refusal(ErrorCode.INVALID_REQUEST, "The body is not UTF-8.")
+    except msgspec.ValidationError:
+        return Refusal(ErrorCode.INVALID_REQUEST, "The body must be a JSON object.")
+    except msgspec.DecodeError as error:
+        return Refusal(ErrorCode.INVALID_REQUEST, f"The body is not JSON: {_reason(error)}.")
+    except RecursionError:
+        return _TOO_DEEP
+    if len(top) > MOST_FIELDS:
+        return _TOO_MANY
+    if len(body) <= LARGE and _is_too_deep(body):
+        return _TOO_DEEP
+    return top
+
+
+def survey(body: bytes) -> Steps[Refusal | None]:
+    """Look a large body over in short steps, with a pause after each: whether it is UTF-8, and has
+    neither more fields at its top nor deeper nesting than is read. Its syntax is left to the parser.
+    """
+    steps = range(0, len(body), _STEP)
+    if not body.isascii():
+        decoder = getincrementaldecoder("utf-8")()
+        try:
+            for at in steps:
+                decoder.decode(body[at : at + _STEP])
+                yield
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return Refusal(ErrorCode.INVALID_REQUEST, "The body is not UTF-8.")
+    if not _BEGIN.match(body):
+        return None
+    reader = Condenser(_leave, frozenset(), bounds=Bounds(MOST_FIELDS, MAX_DEPTH - 1))
+    for at in steps:
+        reader.feed(body[at : at + _STEP])
+        if reader.is_over:
+            break
+        yield
+    reader.close()
+    return {"fields": _TOO_MANY, "depth": _TOO_DEEP}.get(reader.exceeds or "")
+
+
+def _leave(document: bytes) -> None:
+    """Nothing of it is wanted."""
 
 
 @cache
@@ -122,19 +189,6 @@ def _has_more(body: bytes, marks: tuple[bytes, ...], most: int) -> bool:
                 return True
             at = body.find(mark, at + 1)
     return False
-
-
-def holds(body: bytes, word: bytes, rare: bytes) -> bool:
-    """Whether a word stands in a body; ``rare`` is a byte of the word of which bodies have few."""
-    before = word.index(rare)
-    at = body.find(rare)
-    for _ in range(_FEW):
-        if at < 0:
-            return False
-        if body.startswith(word, max(0, at - before)):
-            return True
-        at = body.find(rare, at + 1)
-    return word in body
 
 
 def _reason(error: msgspec.DecodeError) -> str:
@@ -196,7 +250,25 @@ def _stands_at(body: bytes, raw: memoryview, start: int) -> bool:
 def _ambiguous(name: str | None = None) -> Refusal:
     what = f"the field `{name[:64]}`" if name else "a field"
     return Refusal(
-        "invalid_request", f"The body names {what} twice, or in a spelling that is ambiguous.", name
+        ErrorCode.INVALID_REQUEST,
+        f"The body names {what} twice, or in a spelling that is ambiguous.",
+        name,
+    )
+
+
+def picked(top: Top, kind: type[S]) -> S:
+    """A struct of unparsed fields, filled from those at the top of a body."""
+    return kind(**{name: top[name] for name in kind.__struct_fields__ if name in top})
+
+
+def long_name(model: str) -> Refusal | None:
+    """Why a model's name is refused that is longer than any model's."""
+    if len(model) <= LONGEST_MODEL:
+        return None
+    return Refusal(
+        ErrorCode.INVALID_REQUEST,
+        f"The name of a model has at most {LONGEST_MODEL} characters; this one has {len(model)}.",
+        "model",
     )
 
 
@@ -205,7 +277,7 @@ def text_field(fields: Fields, name: str) -> str | Refusal | None:
     value = fields.get(name, (None, (0, 0)))[0]
     if value is None or isinstance(value, str):
         return value
-    return Refusal("invalid_request", f"The field `{name}` must be a string.", name)
+    return Refusal(ErrorCode.INVALID_REQUEST, f"The field `{name}` must be a string.", name)
 
 
 def flag_field(fields: Fields, name: str) -> bool | Refusal:
@@ -213,7 +285,7 @@ def flag_field(fields: Fields, name: str) -> bool | Refusal:
     value = fields.get(name, (None, (0, 0)))[0]
     if value is None or isinstance(value, bool):
         return bool(value)
-    return Refusal("invalid_request", f"The field `{name}` must be true or false.", name)
+    return Refusal(ErrorCode.INVALID_REQUEST, f"The field `{name}` must be true or false.", name)
 
 
 def count_field(value: object, name: str) -> int | Refusal | None:
@@ -223,7 +295,9 @@ def count_field(value: object, name: str) -> int | Refusal | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
-        return Refusal("invalid_request", f"The field `{name}` must be a whole number.", name)
+        return Refusal(
+            ErrorCode.INVALID_REQUEST, f"The field `{name}` must be a whole number.", name
+        )
     return value
 
 

@@ -6,66 +6,83 @@ the stream still count, because a provider's last words may carry the usage.
 """
 
 import re
+from collections.abc import Iterator
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_ENDED = (b"\n\n", b"\r\r", b"\n\r\n")
+"""How each of them ends itself."""
 ENDS = (b"\n\n", b"\r\n\r\n")
 """How nearly all events end."""
 _LINE = re.compile(rb"[^\r\n]+")
 
 
 class EventCutter:
-    """Cuts a byte stream into whole events, terminator included.
+    """Keeps whole events of a byte stream together.
 
-    ``feed`` returns the events that became whole; what is left waits in ``tail``, at most
-    ``limit`` bytes. An event larger than that is given up: ``overflowed`` turns true until its end
-    has passed, and its bytes are dropped from the tail. ``is_at_rest``: nothing waits for its end,
-    the next bytes begin an event.
+    ``feed`` returns the bytes of all events that became whole; what is left waits as the tail,
+    ``waiting`` bytes of it, until its end comes or somebody takes it. ``is_at_rest``: nothing waits
+    for its end, the next bytes begin an event.
     """
 
-    __slots__ = ("_tail", "is_at_rest", "limit", "overflowed")
+    __slots__ = ("_tail", "is_at_rest")
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.overflowed = False
+    def __init__(self) -> None:
         self.is_at_rest = True
         self._tail = bytearray()
 
     @property
-    def tail(self) -> bytes:
-        """The bytes of an event that has not ended yet."""
-        return bytes(self._tail)
+    def waiting(self) -> int:
+        """How many bytes of an event have come that has not ended yet."""
+        return len(self._tail)
 
     def take_tail(self) -> bytes:
         """Hand out the unfinished event's bytes and forget them."""
         tail = bytes(self._tail)
         self._tail.clear()
-        self.is_at_rest = not self.overflowed
+        self.is_at_rest = True
         return tail
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Take bytes in; return the events that became whole by them."""
-        # A terminator may straddle the border between the old tail and the new bytes.
-        search_from = max(0, len(self._tail) - 3)
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes in; return whole events, one behind the other, their ends included."""
+        tail = self._tail
+        # An event's end may straddle the border between the old tail and the new bytes.
+        search_from = max(0, len(tail) - 3)
         data: bytes | bytearray = chunk
-        if self._tail:
-            self._tail += chunk
-            data = self._tail
-        events, at = [], 0
-        while match := _END.search(data, search_from):
-            events.append(bytes(data[at : match.end()]))
-            at = search_from = match.end()
-        if data is self._tail:
-            del self._tail[:at]
+        if tail:
+            tail += chunk
+            data = tail
+        end = _behind_last(data, search_from, len(data))
+        if end is None:
+            if data is chunk:
+                tail += chunk
+            self.is_at_rest = not tail
+            return b""
+        self.is_at_rest = end == len(data)
+        whole = bytes(data[:end])
+        if data is tail:
+            del tail[:end]
         else:
-            self._tail += chunk[at:]
-        if self.overflowed and events:
-            events.pop(0)
-            self.overflowed = False
-        if len(self._tail) > self.limit:
-            self.overflowed = True
-            del self._tail[:-3]
-        self.is_at_rest = not self._tail and not self.overflowed
-        return events
+            tail += chunk[end:]
+        return whole
+
+
+def _behind_last(data: bytes | bytearray, since: int, until: int) -> int | None:
+    """The place behind the last end of an event; None where there is none."""
+    return max(
+        [at + len(end) for end in _ENDED if (at := data.rfind(end, since, until)) >= 0],
+        default=None,
+    )
+
+
+def events_with(
+    events: bytes, mark: re.Pattern[bytes], since: int = 0
+) -> Iterator[tuple[int, int]]:
+    """The spans of those of whole events in which a mark stands; the others are not cut at all."""
+    while found := mark.search(events, since):
+        start = _behind_last(events, since, found.start())
+        end = _END.search(events, found.end())
+        since, start = len(events) if end is None else end.end(), since if start is None else start
+        yield start, since
 
 
 def data_of(event: bytes) -> bytes:

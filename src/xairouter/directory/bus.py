@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from xairouter.domain.failures import Cause
 from xairouter.errors import StorageError
 from xairouter.observe import log
 from xairouter.storage.valkey import answered, valkey_client
@@ -46,7 +47,7 @@ class Ailing(msgspec.Struct, frozen=True, tag="a", array_like=True):
     owner_id: str
     key_id: str
     scope: str
-    cause: str
+    cause: Cause
     sleeps: bool
     wait: float
     lasted: float
@@ -160,9 +161,12 @@ class ValkeyBus:
         try:
             await stop.wait()
         finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            left = set(work)
+            while left:
+                for task in left:
+                    task.cancel()
+                # One that comes while the library gives a connection up may be lost in it: once more.
+                _, left = await asyncio.wait(left, timeout=RETRY_SECONDS)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -11,16 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import pause
 from xairouter.directory.bus import HEARTBEAT_SECONDS, Bus, Changed, Message, NoBus
-from xairouter.domain.slots import API_KEY, SESSION, Slot
+from xairouter.domain.accounts import Account
+from xairouter.domain.slots import Slot, SlotPurpose
 from xairouter.domain.successions import Succession
 from xairouter.errors import StorageError
 from xairouter.observe import log
-from xairouter.policy.catalogue import compile_catalogue
+from xairouter.policy.catalogue import catalogue_in_steps
 from xairouter.policy.interface import Binding, Caller, OwnerView
 from xairouter.policy.owner_prices import read_prices
 from xairouter.policy.rules import read_routing
 from xairouter.storage import changes, keys, owners, provider_keys, records, successions
 from xairouter.storage.database import Database
+from xairouter.turns import in_slices
 
 POLL_SECONDS = 0.25
 POLL_LIMIT_SECONDS = 1.0
@@ -30,6 +32,8 @@ BLIND_AFTER_SECONDS = 1.5
 """With neither a look into the database nor a word on the bus for so long, an instance is blind."""
 MAX_CALLERS = 100_000
 MAX_BINDINGS = 50_000
+_UNCONFIRMED = -1
+"""No generation: the database may know better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class Directory:
     async def _load(self, look_up_id: bytes) -> Known | None:
         async with self._database.read(seconds=LOAD_SECONDS) as connection:
             slot = await keys.find_slot(connection, look_up_id)
-            if slot is None or slot.purpose not in (API_KEY, SESSION):
+            if slot is None or slot.purpose not in (SlotPurpose.API_KEY, SlotPurpose.SESSION):
                 return None
             generation = self._generation.get(slot.owner_id, 0)
             key = await keys.get_key(connection, slot.owner_id, slot.key_id)
@@ -142,7 +146,7 @@ class Directory:
             row.settings,
             read_prices(row.prices),
             {key.id: key for key in found},
-            compile_catalogue(found),
+            await in_slices(catalogue_in_steps(found), owner_id),
             read_routing(row.routing),
         )
         if self._generation.get(owner_id, 0) == generation:
@@ -162,19 +166,23 @@ class Directory:
         unsure: dict[str, Binding | None] = {}
         generation = self._generation.get(owner_id, 0)
         for object_id in object_ids:
-            known, binding = self._bindings.get((owner_id, object_id), (-1, None))
+            known, binding = self._bindings.get((owner_id, object_id), (_UNCONFIRMED, None))
             # Since the tree changed, the account may stand elsewhere in it.
             (found if known == generation else unsure)[object_id] = binding
         if unsure:
             async with self._database.read(seconds=LOAD_SECONDS) as connection:
                 stored = await self._stored(connection, owner_id, unsure)
+                paths: dict[str, tuple[str, ...]] = {}
                 for object_id, remembered in unsure.items():
                     binding = stored.get(object_id, remembered)
                     if binding is not None:
-                        chain = await owners.chain_of(connection, owner_id, binding.account_id)
-                        path = tuple(account.id for account in chain)
-                        binding = replace(binding, account_path=path)
-                        self._remember(owner_id, generation, binding)
+                        maker = binding.account_id
+                        if maker not in paths:
+                            chain = await owners.chain_of(connection, owner_id, maker)
+                            paths[maker] = tuple(account.id for account in chain)
+                        binding = replace(binding, account_path=paths[maker])
+                        is_stored = object_id in stored
+                        self._remember(owner_id, generation if is_stored else _UNCONFIRMED, binding)
                     found[object_id] = binding
         return found
 
@@ -187,18 +195,45 @@ class Directory:
         stored: dict[str, Binding] = {}
         while True:
             for row in await records.find_objects(connection, owner_id, list(unsure)):
-                stored[row.object_id] = Binding(row.object_id, row.account_id, row.provider_key_id)
+                stored[row.object_id] = Binding(
+                    row.object_id, row.account_id, row.provider_key_id, call_id=row.call_id
+                )
             tries -= 1
             missing = [one for one, known in unsure.items() if not known and one not in stored]
             if not missing or not tries:
                 return stored
             await asyncio.sleep(POLL_SECONDS)
 
-    def remember_object(self, caller: Caller, object_id: str, provider_key_id: str) -> None:
-        """Bind an object that a running call has just made, before its record is stored."""
+    def let_go(self, owner_id: str, object_id: str) -> None:
+        """The object's end has been seen; whoever shows it again settles nothing."""
+        known = self._bindings.get((owner_id, object_id))
+        if known is not None:
+            self._bindings[owner_id, object_id] = (known[0], replace(known[1], call_id=None))
+
+    async def accounts_to(self, owner_id: str, account_id: str) -> tuple[Account, ...]:
+        """The accounts from the owner down to one, none if that is deleted; raises StorageError."""
+        async with self._database.read(seconds=LOAD_SECONDS) as connection:
+            return await owners.chain_of(connection, owner_id, account_id)
+
+    def remember_objects(
+        self,
+        caller: Caller,
+        ids: Iterable[str],
+        provider_key_id: str,
+        call_id: str | None = None,
+    ) -> None:
+        """Bind what a running call has just made, before its record is stored; ``call_id`` is that
+        call where the object's end settles its record.
+
+        Some of it may be older, of a call of another account (a container that is used again, or
+        an id that a provider made up): what is known here stays, and the database, in which the
+        first one stands, is asked before this one counts.
+        """
         path = tuple(account.id for account in caller.chain)
-        binding = Binding(object_id, caller.account.id, provider_key_id, path)
-        self._remember(caller.owner_id, self._generation.get(caller.owner_id, 0), binding)
+        for one in ids:
+            if (caller.owner_id, one) not in self._bindings:
+                binding = Binding(one, caller.account.id, provider_key_id, path, call_id)
+                self._remember(caller.owner_id, _UNCONFIRMED, binding)
 
     def _remember(self, owner_id: str, generation: int, binding: Binding) -> None:
         self._bindings[(owner_id, binding.object_id)] = (generation, binding)

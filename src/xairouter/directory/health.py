@@ -8,12 +8,13 @@ must outlive the process (a key that its provider rejects) is written by ``manag
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from xairouter.directory.bus import Ailing, Bus, Message, NoBus, Well
-from xairouter.domain.accounts import ProviderKey
-from xairouter.domain.failures import REJECTED, Failure
+from xairouter.domain.accounts import KeyHealth, ProviderKey
+from xairouter.domain.failures import Cause, Failure
 from xairouter.policy.failures import LONGEST_WAIT
-from xairouter.policy.health import EVERY_MODEL, Ailment, on_trial, scope_of, worse
+from xairouter.policy.health import EVERY_MODEL, Ailment, on_trial, scope_of, suspicion, worse
 
 MOST_MODELS = 200
 """Ailing models of one key that are remembered; a client may invent names."""
@@ -69,9 +70,46 @@ class Health:
         return True
 
     def failed(self, key: ProviderKey, model: str | None, failure: Failure) -> None:
-        """A call failed for this reason."""
+        """A call failed for this reason. That a provider rejects a key that served until now is
+        only suspected, for one call's own fault may look the same: other keys are tried first until
+        ``believe`` or ``refute``."""
+        if failure.cause == Cause.REJECTED and key.health == KeyHealth.OK:
+            self._rejected[key.id] = key
+            self._let_another_try(key, model)
+            if self._ailment(key.id, EVERY_MODEL) is None:
+                suspected = suspicion(key.revision, self.now())
+                self._note(key.owner_id, key.id, EVERY_MODEL, suspected)
+        else:
+            self._ail(key, model, failure)
+
+    def believe(self, key: ProviderKey) -> int:
+        """Whoever asked once more could not refute that the key is rejected: it sleeps. Returns how
+        many times in a row that was so."""
+        self._ail(key, None, Failure(Cause.REJECTED))
+        ailment = self._ailment(key.id, EVERY_MODEL)
+        return 0 if ailment is None else ailment.count
+
+    def refute(self, key: ProviderKey) -> None:
+        """The provider accepts the key: that it was rejected is forgotten, nothing else is."""
+        ailment = self._ailment(key.id, EVERY_MODEL)
+        if ailment is not None and ailment.cause == Cause.REJECTED:
+            self._recover(key.id, EVERY_MODEL)
+            self._bus.tell(Well(self._bus.instance, key.id, EVERY_MODEL))
+
+    def _let_another_try(self, key: ProviderKey, model: str | None) -> None:
+        """The call that tried a key after its sleep found out nothing: the others wait no longer."""
+        scopes = self._keys.get(key.id)
+        if scopes is None:
+            return
+        for scope in (EVERY_MODEL, model or EVERY_MODEL):
+            ailment = scopes.get(scope)
+            if ailment is not None and ailment.is_on_trial:
+                scopes[scope] = replace(ailment, until=self.now(), is_on_trial=False)
+
+    def _ail(self, key: ProviderKey, model: str | None, failure: Failure) -> None:
         scope = scope_of(failure, model)
         if scope is None:
+            self._let_another_try(key, model)
             return
         now = self.now()
         before = self._ailment(key.id, scope)
@@ -92,8 +130,6 @@ class Health:
                     after.revision,
                 )
             )
-        if failure.cause == REJECTED:
-            self._rejected[key.id] = key
 
     def _ailment(self, key_id: str, scope: str) -> Ailment | None:
         scopes = self._keys.get(key_id)
@@ -132,7 +168,7 @@ class Health:
 
     def served(self, key: ProviderKey, model: str | None) -> None:
         """A call was served: whatever ailed the key or the model is over."""
-        if key.health == "rejected":
+        if key.health != KeyHealth.OK:
             self._recovered[key.id] = key
         if key.id in self._keys:
             self._recover(key.id, model)
@@ -158,7 +194,8 @@ class Health:
         self._told.discard(key_id)
 
     def take_rejected(self) -> list[ProviderKey]:
-        """Keys that a provider rejected in a call, for whoever asks the provider once more."""
+        """Keys that a provider rejected in a call, for whoever asks the provider once more, and
+        then says ``believe`` or ``refute``."""
         taken = list(self._rejected.values())
         self._rejected.clear()
         return taken

@@ -7,19 +7,19 @@ checksum, then the look-up; authentication is opening the key's own slot.
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from xairouter.clock import now_ms
+from xairouter.clock import made_at_ms, now_ms
 from xairouter.custody.formats import is_api_key, look_up_id
 from xairouter.custody.room import Strongroom
 from xairouter.custody.vault import OpenVault
-from xairouter.custody.witness import UnknownVaultError
+from xairouter.custody.witness import OutdatedVaultError, UnknownVaultError
 from xairouter.directory.directory import Directory
 from xairouter.domain.calls import Refusal
-from xairouter.domain.slots import API_KEY, SESSION
-from xairouter.errors import CustodyError, StorageError
+from xairouter.domain.slots import LIVES_MS, Slot, SlotPurpose
+from xairouter.errors import CustodyError, ErrorCode, StorageError
 from xairouter.policy.decide import admit
 from xairouter.policy.interface import Caller, OwnerView
 
-_INVALID = Refusal("invalid_api_key", "No valid XAI API key came with the request.")
+_INVALID = Refusal(ErrorCode.INVALID_API_KEY, "No valid XAI API key came with the request.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,15 @@ class Identifier:
         presented = presented_key(headers, query)
         if isinstance(presented, Refusal):
             return presented
-        return await self._open(presented, API_KEY)
+        return await self._open(presented, SlotPurpose.API_KEY)
 
     async def resolve_session(self, token: str) -> Identity | Refusal:
         """The identity behind a console session's cookie; no such token opens the data plane."""
-        return await self._open(token, SESSION)
+        return await self._open(token, SlotPurpose.SESSION)
 
-    async def _open(self, secret: str, purpose: str) -> Identity | Refusal:
+    async def _open(
+        self, secret: str, purpose: str, *, is_again: bool = False
+    ) -> Identity | Refusal:
         """Look up, admit, and open the secret's own slot."""
         handle = look_up_id(secret)
         try:
@@ -62,8 +64,7 @@ class Identifier:
             refusal = admit(known.caller, now)
             if refusal is not None:
                 return refusal
-            ends = known.slot.expires_at_ms
-            if purpose == SESSION and ends is not None and ends <= now:
+            if purpose == SlotPurpose.SESSION and ends_at_ms(known.slot) <= now:
                 return _INVALID
             view = await self._directory.owner(known.slot.owner_id)
             idle = view.settings.vault_idle_seconds
@@ -74,10 +75,25 @@ class Identifier:
                 said = await self._directory.successions(known.slot.owner_id)
                 vault = self._room.follow(known.slot, secret, said, idle_seconds=idle)
         except StorageError:
-            return Refusal("storage_unavailable", "The database cannot be used now.", retry_after=1)
+            return Refusal(
+                ErrorCode.STORAGE_UNAVAILABLE, "The database cannot be used now.", retry_after=1
+            )
+        except OutdatedVaultError:
+            # What was read before a re-key is read once more; a database rolled back stays refused.
+            if is_again or known is None:
+                return _INVALID
+            self._directory.drop(known.slot.owner_id)
+            return await self._open(secret, purpose, is_again=True)
         except CustodyError:
             return _INVALID
         return Identity(known.caller, view, vault, handle)
+
+
+def ends_at_ms(slot: Slot) -> int:
+    """When a session or an invitation ends: with its expiry, and at the latest a fixed time after
+    it was made, which its id says and its tag binds."""
+    latest = made_at_ms(slot.id) + LIVES_MS[slot.purpose]
+    return latest if slot.expires_at_ms is None else min(latest, slot.expires_at_ms)
 
 
 def presented_key(headers: dict[bytes, bytes], query: bytes) -> str | Refusal:
@@ -111,7 +127,9 @@ def presented_key(headers: dict[bytes, bytes], query: bytes) -> str | Refusal:
     if len(keys) == 1:
         return keys.pop()
     if len(keys) > 1:
-        return Refusal("invalid_api_key", "Two different XAI API keys came with the request.")
+        return Refusal(
+            ErrorCode.INVALID_API_KEY, "Two different XAI API keys came with the request."
+        )
     return _INVALID
 
 

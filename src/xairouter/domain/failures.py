@@ -1,30 +1,41 @@
 """Why a provider failed a call: the causes, and the marks that tell them in an error reply."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-REJECTED, LIMITED, OUT_OF_CREDIT = "key_rejected", "key_limited", "out_of_credit"
-OVERLOADED, FAILED, UNREACHABLE = "model_overloaded", "provider_failed", "unreachable"
-ABSENT, ADDRESS, CLIENT = "endpoint_absent", "address_limited", "client_fault"
+from xairouter.domain.said import Mark
 
-RETRIED = frozenset(
-    {REJECTED, LIMITED, OUT_OF_CREDIT, OVERLOADED, FAILED, UNREACHABLE, ABSENT, ADDRESS}
-)
+
+class Cause(StrEnum):
+    """Why a provider failed a call."""
+
+    REJECTED = "key_rejected"
+    LIMITED = "key_limited"
+    OUT_OF_CREDIT = "out_of_credit"
+    OVERLOADED = "model_overloaded"
+    FAILED = "provider_failed"
+    UNREACHABLE = "unreachable"
+    ABSENT = "endpoint_absent"
+    ADDRESS = "address_limited"
+    TOO_LARGE = "request_too_large"
+    CLIENT = "client_fault"
+
+
+RETRIED = frozenset(Cause) - {Cause.CLIENT}
 """Causes for which another of the owner's keys may serve the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A mark in an error reply's body that tells its cause better than the status does; status 0
-    stands for any."""
+    """A mark of an error reply that tells its cause better than the status does."""
 
-    cause: str
-    status: int
-    mark: bytes
+    cause: Cause
+    mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A cause, and how long the provider itself asks to be left alone (seconds, None: unsaid)."""
 
-    cause: str
+    cause: Cause
     wait: float | None = None

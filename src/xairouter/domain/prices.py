@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _DAY_MS = 86_400_000
+FEES = frozenset({"requests", "storage_searches", "web_searches"})
+"""Units that are no tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Rates by unit, under a condition, optionally for one service tier only.
+    """Rates by unit, under a condition, optionally for one service tier or the like only.
 
     Units: input, cached_input, cache_write, cache_write_1h, output, input_audio, cached_audio,
-    output_audio, web_searches, requests.
+    output_audio, the same of images and video, and ``FEES``. ``tier`` is the word of the rates (see
+    ``accounting/words.py``).
     """
 
     rates: Mapping[str, Rate]
@@ -59,7 +62,8 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One model's price: standard rates (a later one that holds wins) and service-tier overrides."""
+    """One model's price: standard rates (a later one that holds wins), and those of service tiers and the
+    like, which leave fees as they are."""
 
     version: str
     standard: tuple[Rates, ...]

@@ -1,9 +1,22 @@
 """Key slots as values: one for each secret that can open an owner's vault."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-API_KEY, RECOVERY, AUTOMATION, SESSION = "api_key", "recovery", "automation", "session"
-INVITATION = "invitation"
+
+class SlotPurpose(StrEnum):
+    """What a slot's secret is: it opens the vault for this and for nothing else."""
+
+    API_KEY = "api_key"
+    RECOVERY = "recovery"
+    AUTOMATION = "automation"
+    SESSION = "session"
+    INVITATION = "invitation"
+
+
+LIVES_MS = {SlotPurpose.SESSION: 12 * 3_600_000, SlotPurpose.INVITATION: 72 * 3_600_000}
+"""How long a slot of a purpose lives at most, from the instant in its id, which its tag binds: what
+the column of its expiry says can only be sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +29,7 @@ class Slot:
 
     id: str
     owner_id: str
-    purpose: str
+    purpose: SlotPurpose
     account_id: str
     key_id: str
     look_up_id: bytes = field(repr=False)

@@ -1,5 +1,6 @@
 """Fair shares of one process: an owner who floods it takes nothing from the others.
 
+Requests of nobody known have a share of their own (``anonymous``), and so have probes of health.
 Three things are shared. **Places**: calls in flight, which hold memory and sockets; above half of
 them, an owner may hold no more than its equal share. **Turns** of the event loop: in each only few
 calls begin, and owners that have calls waiting take turns, so that one that sends hundreds at once
@@ -14,11 +15,13 @@ what it was refused.
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from xairouter.clock import pause
+from xairouter.gateway.anonymous import AnonymousTurns
+from xairouter.turns import RoundRobin
 
 LOOK_SECONDS = 0.1
 LATE_SECONDS = 0.015
@@ -66,7 +69,7 @@ class Admission:
         self._total = 0
         self._started: Counter[str] = Counter()
         self._held: dict[str, _Held] = {}
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._callers = RoundRobin()
         self._starts = STARTS_ALONE
         self._is_turning = False
         self._last_owner = ""
@@ -74,6 +77,8 @@ class Admission:
         self._waiting = 0
         self._refused = 0
         self.lateness = self._last_late = 0.0
+        self.anonymous = AnonymousTurns(lambda: bool(self._total))
+        self.probes = AnonymousTurns()
 
     def enter(self, owner_id: str) -> bool:
         """Take a place for a call; False, and no place taken, if that would be unfair."""
@@ -91,12 +96,10 @@ class Admission:
                 self._shared_at = self._now()
             self._last_owner = owner_id
         self._keep_turning()
-        if self._starts and not self._queues:
+        if self._starts and not self._callers.queues:
             self._starts -= 1
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(owner_id, deque()).append(waiter)
-        await waiter
+        await self._callers.wait(owner_id)
 
     def _keep_turning(self) -> None:
         if not self._is_turning:
@@ -107,17 +110,10 @@ class Admission:
         """Calls that wait begin, an owner's one after another owner's, as many as a turn may have."""
         is_shared = self._now() - self._shared_at < SHARED_SECONDS
         self._starts = STARTS_SHARED if is_shared else STARTS_ALONE
-        while self._starts and self._queues:
-            owner_id, queue = next(iter(self._queues.items()))
-            waiter = queue.popleft()
-            self._queues.move_to_end(owner_id)
-            if not queue:
-                del self._queues[owner_id]
-            if not waiter.done():  # Else its call was cut meanwhile.
-                waiter.set_result(None)
-                self._starts -= 1
+        while self._starts and self._callers.let_next_go():
+            self._starts -= 1
         self._is_turning = False
-        if self._queues:
+        if self._callers.queues:
             self._keep_turning()
 
     def leave(self, owner_id: str) -> None:

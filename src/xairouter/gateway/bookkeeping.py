@@ -1,15 +1,21 @@
 """What the book says of a call: its record before any attempt, on the way, and at its end."""
 
-from collections.abc import Mapping
+import msgspec
 
+from xairouter.accounting.cost import NOTHING, SEARCHES, UNKNOWN, Cost, cost_of
+from xairouter.accounting.counts import final_counts, open_counts
+from xairouter.accounting.reservation import BYTES_PER_TOKEN
+from xairouter.accounting.usage import estimated, text_tokens
+from xairouter.dialects.media import input_tokens_of
+from xairouter.dialects.paths import makes_output
 from xairouter.directory.prices import price_of
-from xairouter.domain.calls import Refusal, Route, Usage
-from xairouter.domain.records import REFUSED, UsageRecord
-from xairouter.errors import ERRORS
+from xairouter.domain.calls import Refusal, Usage
+from xairouter.domain.records import EndFields, Outcome, ReplyFields, UsageRecord, UsageSource
+from xairouter.errors import ERRORS, ErrorCode
 from xairouter.gateway.reserving import settle
+from xairouter.gateway.settling import notice_end
 from xairouter.gateway.talk import Talk
 from xairouter.gateway.work import Parts, Work
-from xairouter.policy.pricing import cost_of
 from xairouter.upstream.interface import header_of
 
 _SESSION_HEADERS = (
@@ -21,7 +27,7 @@ _SESSION_HEADERS = (
 
 
 def first_record(
-    parts: Parts, work: Work, outcome: str, refusal: Refusal | None = None
+    parts: Parts, work: Work, outcome: Outcome, refusal: Refusal | None = None
 ) -> UsageRecord:
     """The record as it stands before any attempt."""
     talk, caller, peek = work.talk, work.identity.caller, work.peek
@@ -40,75 +46,226 @@ def first_record(
         session=session_of(talk),
         model_asked=peek.model or work.match.variables.get("model"),
         stream=peek.streams,
+        background=peek.background,
         max_output_tokens=peek.max_output_tokens,
         reserved_tokens=work.reserved_tokens,
         reserved_nano=work.reserved_nano,
         status=ERRORS[refusal.code].status if refusal else None,
         error_code=refusal.code if refusal else None,
         # No provider was asked, so nothing can cost.
-        cost_nano=0 if outcome == REFUSED else None,
+        cost_nano=0 if outcome == Outcome.REFUSED else None,
         total_ms=_elapsed_ms(parts, work),
     )
 
 
-def known_so_far(work: Work, usage: Usage) -> dict[str, object]:
-    """The record's fields that a reply gives, as far as it has come."""
-    known: dict[str, object] = {"status": work.talk.status, "first_byte_ms": work.first_byte_ms}
+def given_tokens(work: Work) -> int:
+    """The request's input, as estimated; worked out once."""
+    if work.given_tokens is None:
+        work.given_tokens = input_tokens_of(work.body)
+    return work.given_tokens
+
+
+def given_for_recovery(work: Work) -> int | None:
+    """The input for the journal, as cheaply as can be; None of what has no usage."""
     if not work.match.operation.metered:
-        # Token counts and stored objects: what the reply says was not used by this call.
-        known["cost_nano"] = 0
-        return known
-    known.update(
+        return None
+    if work.given_tokens is None:
+        return -(-len(work.body) // BYTES_PER_TOKEN)
+    return work.given_tokens
+
+
+def known_so_far(parts: Parts, work: Work) -> ReplyFields:
+    """The record's fields as far as a reply has come, for the case that the process dies."""
+    if not work.match.operation.metered or work.meter is None:
+        return _reply_fields(work, Usage(), UsageSource.NONE)
+    stated = work.meter.peek_usage()
+    # The journal's reader does not know what else the request named and asked for.
+    if _is_final(work, stated) and not work.peek.other_models and _says_fees(work, stated):
+        return _reply_fields(work, stated, UsageSource.REPORTED)
+    usage = _estimated(work, stated)
+    _, cost = _cost(parts, work, usage)
+    return _reply_fields(work, usage, UsageSource.ESTIMATED, cost.nano)
+
+
+def close(parts: Parts, work: Work, outcome: Outcome, code: ErrorCode | None) -> None:
+    """Write the record: what was used, what it costs, how it ended. Never waits."""
+    assert work.entry is not None
+    reply = work.reply
+    request_id = reply and (header_of(reply, "x-request-id") or header_of(reply, "request-id"))
+    # Where no provider was asked, or tokens counted, or a stored object looked at: no work, no cost.
+    is_work = work.entry.attempts and work.match.operation.metered
+    end = _ended(parts, work) if is_work else _NO_WORK
+    if is_work and work.meter is not None and work.meter.tally.parts and work.object_parts is None:
+        _bind_parts(parts, work, work.meter.tally.parts)
+    record = work.entry.close(
+        _reply_fields(work, end.usage, end.source),
+        EndFields(
+            outcome=outcome,
+            error_code=code,
+            cost_nano=end.cost.nano,
+            price_version=end.price_version,
+            price_used=dict(end.cost.rates) or None,
+            provider_request_id=request_id or None,
+            total_ms=_elapsed_ms(parts, work),
+            counted_tokens=end.tokens,
+            counted_nano=end.nano,
+        ),
+    )
+    settle(parts, work, record)
+    if work.settles is not None:
+        notice_end(parts, work)
+    parts.traces.tell(record, work.talk.header(b"traceparent"))
+
+
+def _bind_parts(parts: Parts, work: Work, made: tuple[str, ...]) -> None:
+    """What a provider keeps beside a body is known when it is read as a whole (``watching``)."""
+    status, route = work.talk.status, work.entry.route if work.entry is not None else None
+    if route is not None and status is not None and status < 300:
+        work.object_parts = made
+        parts.directory.remember_objects(work.identity.caller, made, route.key.id)
+
+
+class _End(msgspec.Struct, frozen=True):
+    """What a call used and cost, as its record says, and what it counts for."""
+
+    usage: Usage
+    source: UsageSource
+    price_version: str | None
+    cost: Cost
+    tokens: int = 0
+    nano: int = 0
+
+
+_NO_WORK = _End(Usage(), UsageSource.NONE, None, NOTHING)
+
+
+def _ended(parts: Parts, work: Work) -> _End:
+    """The final statement if it has come, else what passed; and what requests without a reply may
+    have used."""
+    if work.is_waiting:
+        work.unsettled += 1
+    stated = work.meter.finish() if work.meter is not None else Usage()
+    status = work.talk.status
+    end = _End(stated, UsageSource.NONE, None, UNKNOWN)
+    if _is_final(work, stated):
+        version, cost = _cost(parts, work, stated)
+        tokens, nano = final_counts(stated, cost, work.reserved)
+        if not _says_fees(work, stated):
+            nano = max(nano, _with_fees(work, cost))
+        end = _End(stated, UsageSource.REPORTED, version, cost, tokens, nano)
+    elif work.meter is not None and status is not None and 200 <= status < 300:
+        end = _open_end(parts, work, _estimated(work, stated))
+        if _is_silent(work, stated, end.usage):
+            end = _End(stated, UsageSource.NONE, None, UNKNOWN, end.tokens, end.nano)
+    if work.unsettled:
+        lost = _open_end(parts, work, estimated(Usage(), given_tokens(work), 0))
+        first = end if end.tokens or end.source is UsageSource.REPORTED else lost
+        more = work.unsettled
+        end = msgspec.structs.replace(
+            first, tokens=end.tokens + more * lost.tokens, nano=end.nano + more * lost.nano
+        )
+    return end
+
+
+def _says_fees(work: Work, stated: Usage) -> bool:
+    """Whether a final statement has in it what the request asked for besides tokens: by its provider's
+    own cost, or by how often was searched and the like. Some never say."""
+    if not (work.reserved_fees or work.pays_tools) or stated.cost_nano or work.meter is None:
+        return True
+    tally = work.meter.tally
+    is_counted = any(name in tally.raw for names in SEARCHES for name in names)
+    return is_counted or (tally.shows_use and not tally.unreadable)
+
+
+def _with_fees(work: Work, cost: Cost) -> int:
+    """What counts at least where it does not."""
+    assert work.meter is not None
+    if work.meter.tally.is_condensed:
+        return work.reserved.nano
+    return cost.at_least + work.reserved_fees
+
+
+def _open_end(parts: Parts, work: Work, usage: Usage) -> _End:
+    """The end of a request that has no final statement."""
+    version, cost = _cost(parts, work, usage)
+    tokens, nano = open_counts(usage, cost, work.reserved)
+    return _End(usage, UsageSource.ESTIMATED, version, cost, tokens, nano)
+
+
+def _is_final(work: Work, stated: Usage) -> bool:
+    """Whether the provider has stated the usage that it bills."""
+    if work.meter is None:
+        return False
+    tally = work.meter.tally
+    if not stated.is_reported:
+        return False
+    # Gemini leaves out what is zero; all others always state both sides of what makes output.
+    if makes_output(work.match) and work.dialect.name != "gemini_generate" and not stated.is_whole:
+        return False
+    if tally.is_final or (tally.has_ended and work.dialect.end_is_final):
+        return True
+    # A body that came whole has nothing more to say, also a list of which little was kept.
+    is_body = work.reply is not None and not header_of(work.reply, "content-type").startswith(
+        "text/event-stream"
+    )
+    return work.is_whole and is_body and not tally.unreadable and tally.is_over is not False
+
+
+def _is_silent(work: Work, stated: Usage, usage: Usage) -> bool:
+    """Whether a reply came whole and its provider says nothing of usage, as some do; not where it
+    may have been cut (a stream without its last word, a body that cannot be read), or where the
+    work goes on in the background."""
+    assert work.meter is not None
+    tally = work.meter.tally
+    if tally.is_over is False or (work.peek.background and not tally.is_over):
+        return False
+    is_cut = not tally.has_ended if work.peek.streams else tally.unreadable > 0
+    return work.is_whole and not stated.is_reported and not (is_cut and usage.output_tokens)
+
+
+def _estimated(work: Work, stated: Usage) -> Usage:
+    made = 0
+    if work.sampler is not None and makes_output(work.match):
+        made = text_tokens(work.sampler.passed(), work.dialect.text)
+    return estimated(stated, given_tokens(work), made)
+
+
+def _reply_fields(
+    work: Work, usage: Usage, source: UsageSource, cost_nano: int | None = None
+) -> ReplyFields:
+    return ReplyFields(
+        status=work.talk.status,
+        first_byte_ms=work.first_byte_ms,
         input_tokens=usage.input_tokens,
         cached_input_tokens=usage.cached_input_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         output_tokens=usage.output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         usage_detail=dict(usage.detail) or None,
-        usage_source="reported" if usage.is_reported else "none",
+        usage_source=source,
+        cost_nano=cost_nano,
         provider_cost_nano=usage.cost_nano,
         provider_object_id=usage.object_id,
+        object_parts=work.object_parts,
         service_tier=usage.service_tier,
     )
-    return known
 
 
-def close(parts: Parts, work: Work, outcome: str, code: str | None) -> None:
-    """Write the record: what was used, what it costs, how it ended. Never waits."""
-    assert work.entry is not None
-    usage = work.meter.finish() if work.meter is not None else Usage()
-    known = known_so_far(work, usage)
-    if not work.entry.attempts:
-        known["cost_nano"] = 0  # No provider was asked, so nothing can cost.
-    elif work.match.operation.metered:
-        known |= _cost(parts, work, work.entry.route, usage)
-    if work.reply is not None:
-        known["provider_request_id"] = (
-            header_of(work.reply, "x-request-id") or header_of(work.reply, "request-id") or None
-        )
-    record = work.entry.close(
-        **known, outcome=outcome, error_code=code, total_ms=_elapsed_ms(parts, work)
-    )
-    settle(parts, work, record)
-    parts.traces.tell(record, work.talk.header(b"traceparent"))
-
-
-def _cost(parts: Parts, work: Work, route: Route | None, usage: Usage) -> Mapping[str, object]:
-    """Own prices over the price list; by the name asked of the provider, else the name told."""
+def _cost(parts: Parts, work: Work, usage: Usage) -> tuple[str | None, Cost]:
+    """(the price's version, what it comes to): own prices over the price list; by the name asked of
+    the provider, else the name told. Where several were asked for, only the reply tells which of them
+    it was."""
+    route = work.entry.route if work.entry is not None else None
     if route is None:
-        return {}
-    for model in (route.model, usage.model):
+        return None, UNKNOWN
+    asked = None if work.peek.other_models else route.model
+    for model in (asked, usage.model):
         if model is None:
             continue
         price = price_of(work.identity.view, parts.prices, route.key.provider, model)
         if price is not None:
-            cost = cost_of(price, usage, work.began_ms)
-            return {
-                "cost_nano": cost.nano,
-                "price_version": price.version,
-                "price_used": dict(cost.rates) or None,
-            }
-    return {}
+            return price.version, cost_of(price, usage, work.began_ms)
+    return None, UNKNOWN
 
 
 def _elapsed_ms(parts: Parts, work: Work) -> int:

@@ -1,26 +1,39 @@
 """Before a call is sent: what it may use is reserved on every account of its path; and afterwards
 what it did use takes its place."""
 
+from collections.abc import Sequence
+
+import msgspec
+
+from xairouter.accounting.counts import Counts, counts_of
+from xairouter.accounting.reservation import Estimate
 from xairouter.clock import now_ms
-from xairouter.counters.interface import Counted, Exceeded, Held, Tally
+from xairouter.counters.interface import Counted, Exceeded, Held
+from xairouter.dialects.elsewhere import (
+    has_address_in_steps,
+    holds_media,
+    holds_media_in_steps,
+    reads_elsewhere,
+)
+from xairouter.dialects.media import input_tokens_of
+from xairouter.dialects.multipliers import multipliers_in_steps, multipliers_of
 from xairouter.dialects.paths import makes_output
 from xairouter.directory.prices import prices_to_reserve
 from xairouter.domain.calls import Plan, Refusal
-from xairouter.domain.records import REPORTED, UsageRecord
-from xairouter.errors import StorageError
+from xairouter.domain.prices import Price
+from xairouter.domain.records import UsageRecord
+from xairouter.errors import ErrorCode, StorageError
 from xairouter.gateway.work import Parts, Work
-from xairouter.policy.access import most_output
 from xairouter.policy.limits import (
-    Estimate,
+    ToReserve,
     counts_anything,
     demands_of,
-    estimate,
+    estimate_of,
     exceeded,
-    expected_output,
-    has_budget,
-    input_tokens_of,
-    unpriced,
+    may_think_on,
 )
+from xairouter.policy.windows import MONEY, TOKENS
+from xairouter.turns import in_slices
 
 
 async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
@@ -28,12 +41,18 @@ async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
     caller, view = work.identity.caller, work.identity.view
     if not counts_anything(caller):
         return None
-    likely = estimate_of(parts, work, plan)
-    if likely.nano is None and has_budget(caller) and view.settings.unpriced != "allow":
-        return unpriced(work.peek.model)
+    prices = prices_to_reserve(view, parts.prices, plan.routes, work.peek.other_models)
+    likely = await estimated(parts, work, plan, prices)
+    if isinstance(likely, Refusal):
+        return likely
     work.reserved_tokens, work.reserved_nano = likely.tokens, likely.nano
     model = plan.routes[0].model
     demands = demands_of(caller, model, likely)
+    if work.reads or likely.searches:
+        work.reserved_fees = likely.fees
+    if work.reads or likely.searches or await _is_open(work, plan):
+        # Only the provider's final statement says what such a call used.
+        work.finishes = any(demand.unit in (TOKENS, MONEY) for demand in demands)
     call = Counted(
         work.talk.call_id,
         caller.owner_id,
@@ -46,7 +65,7 @@ async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
         answer = await parts.counters.reserve(call, demands)
     except StorageError as error:
         # Who has limits is not let through uncounted.
-        return Refusal("storage_unavailable", str(error), retry_after=1)
+        return Refusal(ErrorCode.STORAGE_UNAVAILABLE, str(error), retry_after=1)
     if isinstance(answer, Exceeded):
         return exceeded(caller, answer.demand, answer.retry_after)
     work.held = answer
@@ -54,22 +73,72 @@ async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
     return None
 
 
-def estimate_of(parts: Parts, work: Work, plan: Plan) -> Estimate:
-    """What the call may use: input by its size, output as ``expected_output`` says."""
+async def _is_open(work: Work, plan: Plan) -> bool:
+    """Whether a call may use more than was reserved, and the client none the wiser: media that hold
+    more than their bytes, thoughts that nothing bounds."""
+    operation = work.match.operation
+    if not operation.metered:
+        return False
+    if makes_output(work.match) and may_think_on(work.identity.caller, work.peek, plan.routes):
+        return True
+    if work.look is None:
+        return holds_media(work.body)
+    return await in_slices(holds_media_in_steps(work.body), work.identity.caller.owner_id)
+
+
+async def reserve_again(parts: Parts, work: Work) -> Refusal | None:
+    """Before another request: one that broke off may be billed, and what was reserved for it is not
+    there for the next. Tokens and money are reserved once more; a refusal where there is no room."""
+    held = work.held
+    if held is None:
+        return None
+    demands = [demand for demand in held.demands if demand.unit in (TOKENS, MONEY)]
+    while demands and len(work.held_again) < work.unsettled:
+        call_id = f"{held.call.call_id}.{len(work.held_again) + 1}"
+        call = msgspec.structs.replace(held.call, call_id=call_id)
+        try:
+            answer = await parts.counters.reserve(call, demands)
+        except StorageError as error:
+            return Refusal(ErrorCode.STORAGE_UNAVAILABLE, str(error), retry_after=1)
+        if isinstance(answer, Exceeded):
+            return exceeded(work.identity.caller, answer.demand, answer.retry_after)
+        work.held_again.append(answer)
+    return None
+
+
+async def estimated(
+    parts: Parts, work: Work, plan: Plan, prices: Sequence[Price | None]
+) -> Estimate | Refusal:
+    """What the call may use; a refusal under a budget where that is not known."""
     if not work.match.operation.metered:
         return Estimate(0, 0)
-    output = 0
-    if makes_output(work.match):
-        bound = most_output(work.identity.caller)
-        output = expected_output(work.peek.max_output_tokens, bound, parts.output_reserve)
-    return estimate(
-        input_tokens_of(work.body),
-        output,
-        prices_to_reserve(work.identity.view, parts.prices, plan.routes),
-        reserve=parts.output_reserve,
-        now_ms=now_ms(),
-        choices=work.peek.choices,
+    if work.look is None:
+        more = multipliers_of(work.body)
+    else:
+        steps = multipliers_in_steps(work.look.top)
+        more = await in_slices(steps, work.identity.caller.owner_id)
+    if isinstance(more, Refusal):
+        return more
+    if work.given_tokens is None:
+        work.given_tokens = input_tokens_of(work.body)
+    work.reads = reads_elsewhere(work.peek, more, work.body if work.look is None else b"")
+    if work.look is not None and not work.reads:
+        addresses = has_address_in_steps(work.body)
+        work.reads = await in_slices(addresses, work.identity.caller.owner_id)
+    asked = ToReserve(
+        work.match,
+        work.peek,
+        more,
+        work.given_tokens,
+        makes_output(work.match),
+        plan.routes,
+        parts.output_reserve,
+        work.reads,
     )
+    work.pays_tools = bool(more.unknown or more.searches)
+    if more.token_ids:
+        work.given_tokens += more.token_ids
+    return estimate_of(work.identity.view, work.identity.caller, asked, prices, now_ms())
 
 
 def limit_headers(held: Held) -> list[tuple[bytes, bytes]]:
@@ -89,27 +158,16 @@ def settle(parts: Parts, work: Work, record: UsageRecord) -> None:
     """Count what the call's record says in the place of what was reserved."""
     if work.held is None:
         return
-    used = used_of(record)
-    over = used.nano - (work.reserved_nano or 0)
+    used = counts_of(record)
+    over = used.nano - (work.reserved_nano or 0) * (1 + len(work.held_again))
     if over > 0 and work.reserved_nano is not None:
         parts.metrics.beyond_reservation.inc(over / 10**9)
     parts.counters.settle(work.held, used)
+    release_again(parts, work)
 
 
-def used_of(record: UsageRecord) -> Tally:
-    """What a record counts for; the same that ``storage.records.counted`` reads from rows.
-
-    A call that reached no provider counts for nothing. Where a reply began but said nothing of its
-    usage, what was reserved counts: the provider may well bill it.
-    """
-    if not record.attempts:
-        return Tally()
-    began = record.status is not None and 200 <= record.status < 300
-    if record.usage_source == REPORTED:
-        tokens = (record.input_tokens or 0) + (record.output_tokens or 0)
-    else:
-        tokens = (record.reserved_tokens or 0) if began else 0
-    nano = record.cost_nano
-    if nano is None:
-        nano = (record.reserved_nano or 0) if began else 0
-    return Tally(1, tokens, nano)
+def release_again(parts: Parts, work: Work) -> None:
+    """The call's own count has in it what was reserved for requests that broke off."""
+    for held in work.held_again:
+        parts.counters.settle(held, Counts())
+    work.held_again.clear()

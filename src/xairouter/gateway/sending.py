@@ -2,16 +2,19 @@
 
 import msgspec
 
+from xairouter.accounting.usage import is_refused
 from xairouter.clock import now_ms
 from xairouter.custody.room import BufferedReply, Withheld
-from xairouter.dialects.headers import forwarded, query_for_provider
+from xairouter.dialects.headers import asks_gzip, forwarded
 from xairouter.dialects.meter import Meter
 from xairouter.dialects.paths import makes_output
 from xairouter.domain.calls import Outbound, Refusal, Route
-from xairouter.domain.failures import CLIENT, FAILED, REJECTED, RETRIED, UNREACHABLE, Failure
-from xairouter.domain.records import CLIENT_GONE, COMPLETED, UPSTREAM_ERROR
-from xairouter.errors import CustodyError, LedgerError, UpstreamError
+from xairouter.domain.failures import RETRIED, Cause, Failure
+from xairouter.domain.records import Outcome
+from xairouter.errors import CustodyError, ErrorCode, LedgerError, UpstreamError
+from xairouter.gateway.bookkeeping import given_for_recovery
 from xairouter.gateway.relay import break_off, relay
+from xairouter.gateway.sampling import Sampler
 from xairouter.gateway.watching import Watcher
 from xairouter.gateway.work import Parts, Work
 from xairouter.observe import log
@@ -34,20 +37,25 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Tried:
     """One request to one provider; what it says of the key's health is noted."""
     row = provider_row(route.key.provider)
     answer = await _send(parts, work, route, row)
+    work.is_waiting = False
     match answer:
         case Refusal():
             cause = _CAUSES.get(answer.code)
             failure = Failure(cause) if cause else None
             # A provider that did not answer in time may still be working, and billing.
-            may_go_on = answer.code not in ("ledger_unavailable", "upstream_timeout")
+            may_go_on = answer.code not in (
+                *LOCAL,
+                ErrorCode.UPSTREAM_TIMEOUT,
+            )
         case BufferedReply():
+            work.unsettled += not is_refused(answer.status, answer.body)
             failure = classify(
                 answer.status, dict(answer.headers), answer.body, row.signs, now_ms()
             )
             may_go_on = failure.cause in RETRIED
         case _:
             failure, may_go_on = None, False
-    if failure is None or failure.cause == CLIENT:
+    if failure is None or failure.cause == Cause.CLIENT:
         if not isinstance(answer, Refusal):
             parts.health.served(route.key, route.model)
     else:
@@ -55,11 +63,13 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Tried:
     return Tried(answer, may_go_on)
 
 
+LOCAL = (ErrorCode.LEDGER_UNAVAILABLE, ErrorCode.OVERLOADED)
+"""What the router lacks itself: it says nothing of a provider, and no other route is better."""
 _CAUSES = {
-    "provider_key_rejected": REJECTED,
-    "upstream_error_withheld": FAILED,
-    "upstream_unreachable": UNREACHABLE,
-    "upstream_timeout": FAILED,
+    ErrorCode.PROVIDER_KEY_REJECTED: Cause.REJECTED,
+    ErrorCode.UPSTREAM_ERROR_WITHHELD: Cause.FAILED,
+    ErrorCode.UPSTREAM_UNREACHABLE: Cause.UNREACHABLE,
+    ErrorCode.UPSTREAM_TIMEOUT: Cause.FAILED,
 }
 
 
@@ -72,7 +82,8 @@ async def _send(parts: Parts, work: Work, route: Route, row: Provider) -> Reply 
     work.injected_usage = outbound.injected_usage
 
     async def announce() -> None:
-        await entry.attempt(route)
+        await entry.attempt(route, given_for_recovery(work), work.unsettled)
+        work.is_waiting = True
         call.provider_key_id = route.key.id
         call.touched_at = parts.running.now()
         work.talk.receipt = [
@@ -87,27 +98,26 @@ async def _send(parts: Parts, work: Work, route: Route, row: Provider) -> Reply 
     except CustodyError:
         log.error("provider_key_unopenable", call_id=work.talk.call_id, provider_key=route.key.id)
         return Refusal(
-            "provider_key_rejected",
-            f"The provider key “{route.key.name}” does not open here; its owner must replace it.",
+            ErrorCode.PROVIDER_KEY_REJECTED,
+            f"The provider key “{route.key.name}” does not open: its row was changed outside of the "
+            "router. Its owner must replace it, naming provider and endpoints again.",
         )
     except UpstreamError as error:
-        return Refusal(error.code, str(error))
+        work.unsettled += error.sent
+        retry_after = 1 if error.code in LOCAL else None
+        return Refusal(error.code, str(error), retry_after=retry_after)
     except LedgerError:
-        return Refusal("ledger_unavailable", "The attempt cannot be recorded now.", retry_after=1)
+        return Refusal(
+            ErrorCode.LEDGER_UNAVAILABLE, "The attempt cannot be recorded now.", retry_after=1
+        )
     call.touched_at = parts.running.now()
     if isinstance(answer, Withheld):
-        log.warning(
-            "provider_reply_withheld",
-            call_id=work.talk.call_id,
-            code=answer.code,
-            provider_key=route.key.id,
-            status=answer.status,
-        )
-        return _withheld(answer, route)
+        return _withheld(answer, work, route)
     if not (200 <= answer.status < 300 or 400 <= answer.status < 600):
+        work.unsettled += 1
         await answer.close()
         return Refusal(
-            "upstream_unreachable",
+            ErrorCode.UPSTREAM_UNREACHABLE,
             f"The provider answered {answer.status}: a redirect, which is never followed, or a "
             "status that does not exist.",
         )
@@ -127,9 +137,10 @@ def _outbound(work: Work, route: Route, row: Provider) -> Outbound:
         dialect=route.dialect,
         method=work.match.operation.method,
         suffix=suffix,
-        query=query_for_provider(work.talk.query),
+        query=work.query,
         headers=forwarded(
             work.talk.headers,
+            work.identity.caller.account.id,
             extra=row.forward_headers,
             defaults=work.dialect.default_headers,
             streams=work.peek.streams,
@@ -141,8 +152,8 @@ def _outbound(work: Work, route: Route, row: Provider) -> Outbound:
 
 
 def _bound(work: Work, route: Route, row: Provider) -> tuple[str, int] | None:
-    """Where the request declares no output and the rules bound it: the field and the number."""
-    if work.peek.max_output_tokens is not None or not makes_output(work.match):
+    """Where the rules bound the output: the field that this provider honours, and the number."""
+    if not makes_output(work.match):
         return None
     most = most_output(work.identity.caller)
     if most is None:
@@ -150,8 +161,16 @@ def _bound(work: Work, route: Route, row: Provider) -> tuple[str, int] | None:
     return row.output_fields.get(route.dialect, work.dialect.output_field), most
 
 
-def _withheld(answer: Withheld, route: Route) -> Refusal:
-    if answer.code == "provider_key_rejected":
+def _withheld(answer: Withheld, work: Work, route: Route) -> Refusal:
+    work.unsettled += not is_refused(answer.status)
+    log.warning(
+        "provider_reply_withheld",
+        call_id=work.talk.call_id,
+        code=answer.code,
+        provider_key=route.key.id,
+        status=answer.status,
+    )
+    if answer.code == ErrorCode.PROVIDER_KEY_REJECTED:
         return Refusal(
             answer.code,
             f"The provider rejected the provider key “{route.key.name}”; its owner should test "
@@ -164,7 +183,9 @@ def _withheld(answer: Withheld, route: Route) -> Refusal:
     )
 
 
-async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple[str, str | None]:
+async def pass_on(
+    parts: Parts, work: Work, route: Route, reply: Reply
+) -> tuple[Outcome, ErrorCode | None]:
     """Relay a reply to its end; after its first byte there is no other route.
 
     Returns the call's outcome and error code.
@@ -173,9 +194,15 @@ async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple
     assert call is not None
     assert entry is not None
     work.reply = reply
+    encoding = header_of(reply, "content-encoding")
     meter = work.meter = Meter(
-        work.dialect, header_of(reply, "content-type"), header_of(reply, "content-encoding")
+        work.dialect,
+        header_of(reply, "content-type"),
+        encoding,
+        asked_for=not encoding or asks_gzip(work.talk.headers, streams=work.peek.streams),
     )
+    meter.tally.choices = work.peek.choices if work.peek.streams else 0
+    work.sampler = Sampler(is_compressed=bool(header_of(reply, "content-encoding")))
     watcher = Watcher(parts, work, entry, meter, route, reply.status)
     try:
         await relay(
@@ -184,23 +211,22 @@ async def pass_on(parts: Parts, work: Work, route: Route, reply: Reply) -> tuple
             meter,
             call,
             watcher,
-            parts.running.now,
             strip_usage=work.injected_usage,
         )
+        work.is_whole = True
+        watcher.finish()
     except UpstreamError as error:
         break_off(work.talk, work.dialect, reply, Refusal(error.code, str(error)))
-        return UPSTREAM_ERROR, error.code
+        return Outcome.UPSTREAM_ERROR, error.code
     except LedgerError:
         # A frame on the way is lost, the call is not: its record is written at the end.
-        refusal = Refusal("ledger_unavailable", "The call cannot be recorded any further.")
+        refusal = Refusal(ErrorCode.LEDGER_UNAVAILABLE, "The call cannot be recorded any further.")
         break_off(work.talk, work.dialect, reply, refusal)
-        return UPSTREAM_ERROR, refusal.code
-    if work.match.operation.makes_object and not work.knows_object:
-        made = meter.finish().object_id
-        if made and reply.status < 300:
-            watcher.bind(made)
+        return Outcome.UPSTREAM_ERROR, refusal.code
+    finally:
+        watcher.close()
     if work.talk.link.is_gone and not meter.has_ended:
-        return CLIENT_GONE, None
-    if reply.status >= 400 or meter.tally.error:
-        return UPSTREAM_ERROR, None
-    return COMPLETED, None
+        return Outcome.CLIENT_GONE, None
+    if reply.status >= 400 or meter.tally.has_failed:
+        return Outcome.UPSTREAM_ERROR, None
+    return Outcome.COMPLETED, None

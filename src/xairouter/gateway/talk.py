@@ -4,52 +4,29 @@ last one on its connection."""
 import asyncio
 import ipaddress
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Iterable
 
-from xairouter.dialects.inflate import Inflater, gunzip, unfold
+from xairouter.dialects.inflate import MOST_TIMES, Inflater, TooDenseError, unfold
 from xairouter.dialects.interface import Dialect
 from xairouter.domain.calls import Refusal
-from xairouter.errors import ERRORS
-from xairouter.gateway.edge import LINK, Link
+from xairouter.errors import ERRORS, ErrorCode
+from xairouter.gateway.bodies import LATE, TOO_MANY, Arrival, BodyBudget, BodyTimes, Receive, Scope
+from xairouter.gateway.link import LINK, Link
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+MOST_PROXIES = 32
+"""Addresses of X-Forwarded-For that are looked at, from its end."""
 CLOSES = ((b"connection", b"close"),)
-
-
-class ClientGoneError(Exception):
-    """The client left before its request was whole."""
-
-
-class BodyBudget:
-    """The sum of request bodies in memory; shared by all calls of a process."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.held = 0
-
-    def take(self, size: int) -> bool:
-        """Count ``size`` more bytes; False, and nothing counted, if that is too much."""
-        if self.held + size > self._most:
-            return False
-        self.held += size
-        return True
-
-    def give_back(self, size: int) -> None:
-        self.held -= size
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """A repeated header counts as its values joined, as RFC 9110 §5.3 has it."""
-    found: dict[bytes, bytes] = {}
+    found: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        found[name] = found[name] + b", " + value if name in found else value
-    return found
+        found.setdefault(name, []).append(value)
+    return {name: b", ".join(values) for name, values in found.items()}
 
 
 class Talk:
@@ -58,10 +35,12 @@ class Talk:
     __slots__ = (
         "_budget",
         "_is_read",
+        "_owner_id",
         "_receive",
         "_taken",
         "call_id",
         "closes",
+        "cross_origin",
         "has_started",
         "headers",
         "limits",
@@ -89,75 +68,90 @@ class Talk:
         self.status: int | None = None
         self.has_started = False
         self.closes = False
+        self.cross_origin: tuple[tuple[bytes, bytes], ...] = ()
         self.receipt: list[tuple[bytes, bytes]] = []
         self.limits: list[tuple[bytes, bytes]] = []
         self._receive = receive
         self._budget = budget
         self._taken = 0
+        self._owner_id = ""
         self._is_read = False
 
     def header(self, name: bytes) -> str:
         """A request header as text, "" if absent."""
         return self.headers.get(name, b"").decode("latin-1")
 
-    async def read_body(self, most: int, idle_seconds: float) -> bytes | Refusal:
+    async def read_body(self, owner_id: str, most: int, times: BodyTimes) -> bytes | Refusal:
         """The whole body, decompressed; raises ClientGoneError if it ends early.
 
-        Its bytes count against the budget until ``release``. ``idle_seconds`` is the longest
-        silence between two pieces of it.
+        Its bytes count for the owner against the budget until ``release``.
         """
         encoding = self.header(b"content-encoding").strip().lower()
         if encoding not in ("", "identity", "gzip"):
-            return Refusal("invalid_request", "The body's encoding must be gzip or none.")
+            return Refusal(ErrorCode.INVALID_REQUEST, "The body's encoding must be gzip or none.")
         declared = self.header(b"content-length")
         if declared.isdigit() and int(declared) > most:
-            return Refusal("body_too_large", f"The body is larger than {most} bytes.")
-        inflater = gunzip() if encoding == "gzip" else None
+            return Refusal(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {most} bytes.")
+        self._owner_id = owner_id
+        inflater = Inflater() if encoding == "gzip" else None
         parts: list[bytes] = []
         if self.link.is_whole and not self._is_read:
             self._is_read = True
-            refusal = self._keep(self.link.take_body(), inflater, parts, most)
-            if refusal is not None:
-                return refusal
-        while not self._is_read:
-            try:
-                async with asyncio.timeout(idle_seconds):
-                    message = await self._receive()
-            except TimeoutError:
-                return Refusal("invalid_request", "The request's body did not arrive in time.")
-            if message["type"] != "http.request":
-                raise ClientGoneError
-            refusal = self._keep(message.get("body", b""), inflater, parts, most)
-            if refusal is not None:
-                return refusal
-            self._is_read = not message.get("more_body", False)
-        if inflater is not None and parts and not inflater.eof:
-            return Refusal("invalid_request", "The body's gzip data is cut off.")
+            refusal = await self._keep(self.link.take_body(), inflater, parts, most)
+        else:
+            refusal = await self._read_on(Arrival(self._receive, times), inflater, parts, most)
+        if refusal is not None:
+            return refusal
+        if inflater is not None and parts and not inflater.is_whole:
+            return Refusal(ErrorCode.INVALID_REQUEST, "The body's gzip data is cut off.")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _keep(
+    async def _read_on(
+        self, arrival: Arrival, inflater: Inflater | None, parts: list[bytes], most: int
+    ) -> Refusal | None:
+        """Read a body that is not whole yet to its end."""
+        self.link.widen()
+        while not self._is_read:
+            piece = await arrival.next()
+            if piece is None:
+                return LATE
+            data, more = piece
+            refusal = await self._keep(data, inflater, parts, most)
+            if refusal is not None:
+                return refusal
+            self._is_read = not more
+        return None
+
+    async def _keep(
         self, chunk: bytes, inflater: Inflater | None, parts: list[bytes], most: int
     ) -> Refusal | None:
         """Add the next bytes of the body to its parts, unfolded and counted."""
         try:
             for piece in (chunk,) if inflater is None else unfold(inflater, chunk):
                 if self._taken + len(piece) > most:
-                    return Refusal("body_too_large", f"The body is larger than {most} bytes.")
-                if not self._budget.take(len(piece)):
                     return Refusal(
-                        "overloaded", "The router holds too many request bodies now.", retry_after=1
+                        ErrorCode.BODY_TOO_LARGE, f"The body is larger than {most} bytes."
                     )
+                if not self._budget.take(self._owner_id, len(piece)):
+                    return TOO_MANY
                 self._taken += len(piece)
                 parts.append(piece)
+                if inflater is not None:
+                    await asyncio.sleep(0)  # A few bytes may unfold into many blocks.
+        except TooDenseError:
+            return Refusal(
+                ErrorCode.BODY_TOO_LARGE,
+                f"The body's gzip data unfolds to more than {MOST_TIMES} times its size.",
+            )
         except zlib.error:
-            return Refusal("invalid_request", "The body is not valid gzip.")
-        if inflater is not None and inflater.unused_data:
-            return Refusal("invalid_request", "The body goes on behind its gzip end.")
+            return Refusal(ErrorCode.INVALID_REQUEST, "The body is not valid gzip.")
+        if inflater is not None and inflater.has_rest:
+            return Refusal(ErrorCode.INVALID_REQUEST, "The body goes on behind its gzip end.")
         return None
 
     def release(self) -> None:
         """The body is needed no more."""
-        self._budget.give_back(self._taken)
+        self._budget.give_back(self._owner_id, self._taken)
         self._taken = 0
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -171,6 +165,7 @@ class Talk:
                 (b"x-request-id", call_id),
                 *self.receipt,
                 *self.limits,
+                *self.cross_origin,
                 *(CLOSES if self.closes else ()),
             ),
         )
@@ -215,7 +210,8 @@ def client_address(scope: Scope, headers: dict[bytes, bytes], trusted: tuple[Net
     peer = scope["client"][0] if scope.get("client") else ""
     if not trusted or not _is_trusted(peer, trusted):
         return str(peer)
-    for part in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+    forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
+    for part in reversed(forwarded.rsplit(",", MOST_PROXIES)[-MOST_PROXIES:]):
         address = part.strip()
         try:
             ipaddress.ip_address(address)

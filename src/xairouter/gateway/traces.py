@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from xairouter import __version__
-from xairouter.domain.records import COMPLETED, UsageRecord
+from xairouter.domain.records import Outcome, UsageRecord
 from xairouter.errors import ConfigError
 
 _OPERATIONS: Mapping[str, str] = {
@@ -70,7 +70,7 @@ class OtelTraces:
             attributes=attributes_of(record, operation),
             start_time=record.started_at_ms * 1_000_000,
         )
-        if record.outcome != COMPLETED:
+        if record.outcome != Outcome.COMPLETED:
             span.set_status(Status(StatusCode.ERROR, record.error_code or record.outcome))
         span.end((record.started_at_ms + (record.total_ms or 0)) * 1_000_000)
 
@@ -92,7 +92,9 @@ def attributes_of(record: UsageRecord, operation: str) -> dict[str, str | int]:
         "gen_ai.usage.cache_read.input_tokens": record.cached_input_tokens,
         "gen_ai.usage.cache_creation.input_tokens": record.cache_write_tokens,
         "http.response.status_code": record.status,
-        "error.type": None if record.outcome == COMPLETED else record.error_code or record.outcome,
+        "error.type": None
+        if record.outcome == Outcome.COMPLETED
+        else record.error_code or record.outcome,
         "xairouter.call_id": record.call_id,
         "xairouter.owner_id": record.owner_id,
         "xairouter.account_id": record.account_id,

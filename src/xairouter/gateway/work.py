@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from xairouter.accounting.counts import Reserved
 from xairouter.counters.interface import Counters, Held
 from xairouter.custody.room import Strongroom
 from xairouter.dialects.interface import Dialect
+from xairouter.dialects.look import Look
 from xairouter.dialects.meter import Meter
 from xairouter.directory.directory import Directory
 from xairouter.directory.health import Health
@@ -12,7 +14,9 @@ from xairouter.directory.identity import Identifier, Identity
 from xairouter.directory.retries import Retries
 from xairouter.domain.calls import Match, Peek
 from xairouter.gateway.admission import Admission
+from xairouter.gateway.bodies import BodyTimes
 from xairouter.gateway.running import Running, RunningCall
+from xairouter.gateway.sampling import Sampler
 from xairouter.gateway.talk import Network, Talk
 from xairouter.gateway.traces import Traces
 from xairouter.ledger.book import Book, Entry
@@ -40,7 +44,7 @@ class Parts:
     output_reserve: int
     limits: Limits
     max_body: int
-    body_idle_seconds: float
+    body_times: BodyTimes
     trusted_proxies: tuple[Network, ...] = ()
 
 
@@ -54,7 +58,10 @@ class Work:
     identity: Identity
     started: float
     address: str = ""
+    query: str = ""
+    """What of the request's query goes to the provider."""
     body: bytes = field(default=b"", repr=False)
+    look: Look | None = field(default=None, repr=False)
     peek: Peek = field(default_factory=lambda: Peek(None))
     call: RunningCall | None = None
     entry: Entry | None = None
@@ -63,7 +70,33 @@ class Work:
     injected_usage: bool = False
     first_byte_ms: int | None = None
     knows_object: bool = False
+    object_parts: tuple[str, ...] | None = None
+    settles: str | None = None
+    """The call whose record the reply may settle: it asks for what that one made."""
     began_ms: int = 0
     held: Held | None = None
+    held_again: list[Held] = field(default_factory=list)
+    """What is reserved for requests that broke off, while others are tried."""
     reserved_tokens: int | None = None
     reserved_nano: int | None = None
+    reserved_fees: int = 0
+    """How much of that is for searches of the provider's."""
+    pays_tools: bool = False
+    """Whether it asks for tools or the like that the provider may bill besides."""
+    given_tokens: int | None = None
+    reads: bool = False
+    """Whether its provider may read more than its body."""
+    finishes: bool = False
+    """Whether its reply is read to its end although the client leaves: limits count what it used."""
+    sampler: Sampler | None = None
+    unsettled: int = 0
+    """Requests that may have reached a provider and be billed, and have no reply."""
+    is_waiting: bool = False
+    """Whether the latest of them may still be answered."""
+    is_whole: bool = False
+    """Whether the reply came to a clean end."""
+
+    @property
+    def reserved(self) -> Reserved:
+        """What was reserved for one request to a provider."""
+        return Reserved(self.reserved_tokens or 0, self.reserved_nano or 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from xairouter.domain.accounts import AccountStatus
 from xairouter.errors import ConfigError, UpstreamError
 from xairouter.imports.proposal import CHANGED, LEFT_OUT, MAPPED, KeyWish, Line, Proposal, Source
 from xairouter.upstream.egress import Egress
@@ -231,7 +232,7 @@ class _Work:
                 )
                 if wish.is_suspended:
                     await self._router.ask(
-                        "PATCH", f"/accounts/{account_id}", {"status": "suspended"}
+                        "PATCH", f"/accounts/{account_id}", {"status": AccountStatus.SUSPENDED}
                     )
             except _RefusedError as refused:
                 self._done.fail(what, str(refused))

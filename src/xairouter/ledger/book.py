@@ -1,14 +1,20 @@
 """The book: an entry for each call, opened before work and closed synchronously at its end."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
-import msgspec
+from msgspec.structs import asdict, replace
 
 from xairouter.domain.calls import Route
-from xairouter.domain.records import UsageRecord
+from xairouter.domain.records import (
+    AttemptFields,
+    EndFields,
+    ReplyFields,
+    Settlement,
+    UsageRecord,
+)
 from xairouter.errors import LedgerError
-from xairouter.ledger.frames import Attempt, Begin, Finish, Progress
+from xairouter.ledger.frames import Attempt, Begin, Finish, Progress, Settle
 from xairouter.ledger.journal import Journal
 from xairouter.observe import Metrics
 
@@ -25,44 +31,63 @@ class Entry:
         self._book = book
         self._is_closed = False
         self._record = record
-        self._tried: Mapping[str, object] = {}
+        self._tried = AttemptFields()
         self.attempts = 0
         self.route: Route | None = None
 
-    async def attempt(self, route: Route) -> None:
-        """Write that a request is about to be sent; raises LedgerError if that cannot be written."""
+    async def attempt(self, route: Route, given_tokens: int | None, unsettled: int) -> None:
+        """Write that a request is about to be sent; raises LedgerError if that cannot be written.
+        The last two are those of ``frames.Attempt``."""
         call_id, key = self._record.call_id, route.key
-        frame = Attempt(call_id, key.id, key.provider, key.level, route.model, route.dialect)
+        frame = Attempt(
+            call_id,
+            key.id,
+            key.provider,
+            key.level,
+            route.model,
+            route.dialect,
+            given_tokens,
+            unsettled,
+            self.attempts + 1,
+        )
         await self._book.journal.append(call_id, frame)
         self.attempts += 1
         self.route = route
-        self._tried = {
-            "attempts": self.attempts,
-            "provider_key_id": key.id,
-            "provider": key.provider,
-            "level": key.level,
-            "model_used": route.model,
-        }
+        self._tried = AttemptFields(
+            attempts=self.attempts,
+            provider_key_id=key.id,
+            provider=key.provider,
+            level=key.level,
+            model_used=route.model,
+        )
         self._book.metrics.attempted()
 
-    async def progress(self, **known: object) -> None:
+    async def progress(self, reply: ReplyFields) -> None:
         """Write what is known of a running reply, for the case that the process dies. An object that
         the provider made is bound at once where other instances may be asked for it next."""
-        made = known.get("provider_object_id")
-        if isinstance(made, str):
-            bound = msgspec.structs.replace(self._record, **self._tried, provider_object_id=made)
-            self._book.bind(bound)
+        self._bind(reply)
         call_id = self._record.call_id
-        await self._book.journal.append(call_id, Progress(call_id, dict(known)))
+        await self._book.journal.append(call_id, Progress(call_id, reply))
 
-    def close(self, **values: object) -> UsageRecord:
+    def note(self, reply: ReplyFields) -> None:
+        """``progress`` that nobody waits for: its frame is written at the end of this turn of the
+        loop."""
+        self._bind(reply)
+        self._book.journal.add(self._record.call_id, Progress(self._record.call_id, reply))
+
+    def _bind(self, reply: ReplyFields) -> None:
+        if reply.provider_object_id is not None or reply.object_parts is not None:
+            self._book.bind(replace(self._record, **asdict(self._tried), **reply.known()))
+
+    def close(self, reply: ReplyFields, end: EndFields) -> UsageRecord:
         """Write the call's record. Always runs, never waits, and only once counts.
 
         If the disk does not take the frame, the record goes to the drain from memory all the same.
         """
         if not self._is_closed:
             self._is_closed = True
-            self._record = msgspec.structs.replace(self._record, **{**self._tried, **values})
+            fields = {**asdict(self._tried), **asdict(reply), **asdict(end)}
+            self._record = replace(self._record, **fields)
             self._book.finish(self._record)
         return self._record
 
@@ -84,16 +109,17 @@ class Book:
         self._finished: list[UsageRecord] = []
         self._binds_early = binds_early
         self._bound: list[UsageRecord] = []
+        self._settlements: list[Settlement] = []
         self._refusals: dict[str, int] = defaultdict(int)
         self._refusals_second = 0
 
     def open(self, record: UsageRecord) -> Entry:
-        """A new entry; raises LedgerError where the journal has no room for one.
+        """A new entry; raises LedgerError where the journal takes none now.
 
         Its frame goes to the kernel together with that of the first attempt, which is waited for.
         """
-        if not self.journal.has_room:
-            raise LedgerError("The journal has reached its size limit.")
+        if refusal := self.journal.refusal:
+            raise LedgerError(refusal)
         self.journal.add(record.call_id, Begin(record))
         return Entry(self, record)
 
@@ -116,14 +142,24 @@ class Book:
         self.metrics.call_ended(record.dialect, record.outcome)
 
     def bind(self, record: UsageRecord) -> None:
-        """A running call has made a provider object: its binding is not to wait for its end."""
-        if self._binds_early:
+        """A running call has made a provider object: where others may ask for it, or its end settles
+        the record, its binding is not to wait for the call's end."""
+        if self._binds_early or record.background:
             self._bound.append(record)
 
     def take_bound(self) -> list[UsageRecord]:
-        """Calls whose objects are to be bound now. Who cannot store them may drop them: the call's
-        own record binds them at its end."""
+        """Calls whose objects are to be bound now."""
         taken, self._bound = self._bound, []
+        return taken
+
+    def settle(self, settlement: Settlement) -> None:
+        """Journal what settles an earlier call's record, and queue it for the drain."""
+        self.journal.add(key_of(settlement), Settle(settlement))
+        self._settlements.append(settlement)
+
+    def take_settlements(self, most: int) -> list[Settlement]:
+        """Up to ``most`` of them, oldest first, for the drain."""
+        taken, self._settlements = self._settlements[:most], self._settlements[most:]
         return taken
 
     def take_finished(self, most: int) -> list[UsageRecord]:
@@ -131,6 +167,18 @@ class Book:
         taken, self._finished = self._finished[:most], self._finished[most:]
         return taken
 
-    def put_back(self, records: list[UsageRecord]) -> None:
+    def put_back(
+        self,
+        records: Sequence[UsageRecord] = (),
+        settlements: Sequence[Settlement] = (),
+        bound: Sequence[UsageRecord] = (),
+    ) -> None:
         """The drain could not store these yet."""
         self._finished[:0] = records
+        self._settlements[:0] = settlements
+        self._bound[:0] = bound
+
+
+def key_of(settlement: Settlement) -> str:
+    """What the journal knows a settlement by: it is needed longer than the call that saw it."""
+    return f"{settlement.seen_by}/settles"

@@ -1,4 +1,4 @@
-"""From the journal into storage, and the recovery of journals that a dead process left behind.
+"""From the journal into storage (what dead processes left there: ``adoption.py``).
 
 One transaction a batch: records inserted where they are not there yet, roll-ups and chains raised
 by the inserted ones only. So a crash at any point repeats work and never doubles it.
@@ -6,23 +6,23 @@ by the inserted ones only. So a crash at any point repeats work and never double
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 
+from xairouter.accounting.cost import UNKNOWN
+from xairouter.accounting.counts import settled as settled_by
 from xairouter.clock import fresh_id, now_ms, pause
-from xairouter.domain.notices import PRICE_UNKNOWN, Occasion
-from xairouter.domain.records import REPORTED, UsageRecord
+from xairouter.domain.notices import Notice, Occasion
+from xairouter.domain.records import Settlement, UsageRecord, UsageSource
 from xairouter.errors import StorageError
-from xairouter.ledger.book import Book
-from xairouter.ledger.journal import left_behind, read_folder, release_folder
+from xairouter.ledger.book import Book, key_of
 from xairouter.observe import log
 from xairouter.storage.database import Database
 from xairouter.storage.notices import raise_all
 from xairouter.storage.records import ObjectRow, insert_all, insert_objects
+from xairouter.storage.settling import Price, Settled, kept_for, settle_all
 
 BATCH = 500
 EVERY_SECONDS = 0.2
-ADOPT_EVERY_SECONDS = 10.0
 _LONGEST_WAIT = 5.0
 _OBJECT_DIALECTS = frozenset({"openai_responses"})
 
@@ -30,26 +30,27 @@ _OBJECT_DIALECTS = frozenset({"openai_responses"})
 class Drain:
     """Moves finished records into storage; ``run`` until told to stop."""
 
-    def __init__(self, book: Book, database: Database, folders: Path) -> None:
+    def __init__(self, book: Book, database: Database) -> None:
         self._book = book
         self._database = database
-        self._folders = folders
         self._storing = asyncio.Lock()
         self.is_failing = False
         self.on_adopted: Callable[[Sequence[UsageRecord]], None] | None = None
+        self.price: Callable[[UsageRecord], Awaitable[UsageRecord]] | None = None
+        """Gives a record that was never finished the cost of what is known of it."""
+        self.settle_price: Price = _unpriced
+        """Gives a record what settles it, with its cost."""
+        self.on_settled: Callable[[Sequence[Settled]], Awaitable[None]] | None = None
+        """Is told what was settled, before the journal forgets what settled it."""
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Drain every 0.2 s and adopt abandoned journals every 10 s; storage errors are waited
-        out with growing pauses and lose nothing."""
-        wait_seconds, adopt_in = EVERY_SECONDS, ADOPT_EVERY_SECONDS
+        """Drain every 0.2 s; storage errors are waited out with growing pauses and lose nothing."""
+        wait_seconds = EVERY_SECONDS
         while not stop.is_set():
             await pause(stop, wait_seconds)
             try:
                 await self.drain()
-                adopt_in -= wait_seconds
-                if adopt_in <= 0:
-                    adopt_in = ADOPT_EVERY_SECONDS
-                    await self.adopt()
                 wait_seconds, self.is_failing = EVERY_SECONDS, False
             except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
                 self._book.metrics.drain_failures.inc()
@@ -67,35 +68,34 @@ class Drain:
 
     async def _drain(self) -> None:
         await self._bind(self._book.take_bound())
-        while records := self._book.take_finished(BATCH):
-            stored = False
+        while True:
+            records = self._book.take_finished(BATCH)
+            settlements = self._book.take_settlements(BATCH)
+            if not records and not settlements:
+                break
+            settled, stored = list[Settled](), False
             try:
-                await self._store(records)
+                settled = await self.store(records, settlements)
                 stored = True
             finally:
                 if not stored:
-                    self._book.put_back(records)
+                    self._book.put_back(records, settlements)
             self._book.journal.drained({record.call_id for record in records})
+            if settled or settlements:
+                # To its end, whoever waits for it: a request that asked for this may be given up.
+                telling = asyncio.create_task(self._tell(settled, settlements))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
+                await asyncio.shield(telling)
+        self._book.journal.drained(set())
         self._book.metrics.journal.set(self._book.journal.size)
 
-    async def adopt(self) -> int:
-        """Store what journals of dead processes hold; returns how many records that were."""
-        count = 0
-        for folder, lock in left_behind(self._folders, self._book.journal.folder):
-            try:
-                records = read_folder(folder).records()
-                for start in range(0, len(records), BATCH):
-                    await self._store(records[start : start + BATCH])
-                if self.on_adopted is not None:
-                    self.on_adopted(records)
-                for path in folder.glob("*.log"):
-                    path.unlink()
-                count += len(records)
-                if records:
-                    log.info("journal_adopted", folder=folder.name, records=len(records))
-            finally:
-                release_folder(folder, lock)
-        return count
+    async def _tell(self, settled: Sequence[Settled], settlements: Sequence[Settlement]) -> None:
+        try:
+            if settled and self.on_settled is not None:
+                await self.on_settled(settled)
+        finally:
+            self._book.journal.drained({key_of(one) for one in settlements})
 
     async def flush(self, seconds: float) -> None:
         """At shutdown: try for a while; what does not get through stays in the journal."""
@@ -106,33 +106,69 @@ class Drain:
             log.warning("drain_left_for_next_start", reason=str(error))
 
     async def _bind(self, records: Sequence[UsageRecord]) -> None:
-        objects = objects_of(records)
-        if objects:
+        objects, is_bound = objects_of(records), False
+        if not objects:
+            return
+        try:
             async with self._database.write() as connection:
                 await insert_objects(connection, objects)
+            is_bound = True
+        finally:
+            if not is_bound:
+                self._book.put_back(bound=records)
 
-    async def _store(self, records: Sequence[UsageRecord]) -> None:
+    async def store(
+        self, records: Sequence[UsageRecord], settlements: Sequence[Settlement] = ()
+    ) -> list[Settled]:
+        """Records and what settles them or others, in one transaction; what was settled."""
+        chance = secrets.token_bytes
         async with self._database.write() as connection:
-            fresh = await insert_all(connection, records, objects_of(records), secrets.token_bytes)
-            await raise_all(connection, occasions_of(fresh), now_ms=now_ms(), new_id=fresh_id)
+            fresh = await insert_all(connection, records, objects_of(records), chance)
+            due = [*await kept_for(connection, fresh), *settlements]
+            settled = await settle_all(connection, due, self.settle_price, chance)
+            changed = [one.after for one in settled if one.before is not None]
+            occasions = occasions_of([*fresh, *changed])
+            await raise_all(connection, occasions, now_ms=now_ms(), new_id=fresh_id)
+        return settled
+
+    async def tell(
+        self, occasions: Sequence[Occasion], *, now_ms: int, new_id: Callable[[str], str]
+    ) -> None:
+        """Raise notices of what persons should know."""
+        async with self._database.write() as connection:
+            await raise_all(connection, occasions, now_ms=now_ms, new_id=new_id)
 
 
 def objects_of(records: Sequence[UsageRecord]) -> list[ObjectRow]:
-    """Provider objects that these calls made."""
+    """Provider objects that these calls made: each reply, and what it keeps beside itself."""
     return [
         ObjectRow(
             record.owner_id,
-            record.provider_object_id,
+            object_id,
             record.account_id,
             record.provider_key_id,
             record.dialect,
             record.started_at_ms,
+            record.call_id if _awaits_end(record, object_id) else None,
         )
         for record in records
-        if record.provider_object_id is not None
-        and record.provider_key_id is not None
-        and record.dialect in _OBJECT_DIALECTS
+        if record.provider_key_id is not None
+        for object_id in (
+            record.provider_object_id if record.dialect in _OBJECT_DIALECTS else None,
+            *(record.object_parts or ()),
+        )
+        if object_id is not None
     ]
+
+
+def _awaits_end(record: UsageRecord, object_id: str) -> bool:
+    """Whether the end of an object, seen by a later call, settles the record of the one that made it."""
+    is_open = record.background and record.usage_source != UsageSource.REPORTED
+    return is_open and object_id == record.provider_object_id
+
+
+async def _unpriced(record: UsageRecord, settlement: Settlement) -> UsageRecord:
+    return settled_by(record, settlement.usage, UNKNOWN, None)
 
 
 def occasions_of(records: Sequence[UsageRecord]) -> list[Occasion]:
@@ -140,9 +176,9 @@ def occasions_of(records: Sequence[UsageRecord]) -> list[Occasion]:
     unpriced = {
         (record.owner_id, record.model_used or record.model_asked)
         for record in records
-        if record.cost_nano is None and record.usage_source == REPORTED
+        if record.cost_nano is None and record.usage_source == UsageSource.REPORTED
     }
     return [
-        Occasion(owner_id, PRICE_UNKNOWN, model, {"model": model[:256]})
+        Occasion(owner_id, Notice.PRICE_UNKNOWN, model, {"model": model[:256]})
         for owner_id, model in sorted((o, m) for o, m in unpriced if m is not None)
     ]

@@ -1,20 +1,22 @@
-"""Sub-accounts: create, read, change, move, suspend, delete; and panic."""
+"""Sub-accounts: create, read, change, move, suspend, delete."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import fresh_id, now_ms
-from xairouter.custody.slots import erased, is_ours, seal_to
+from xairouter.custody.slots import erased, is_current, seal_to
 from xairouter.custody.vault import OpenVault
-from xairouter.domain.accounts import ACTIVE, CALL, DELETED, MANAGE, SUSPENDED, Account
-from xairouter.domain.slots import API_KEY
-from xairouter.errors import ManageError
+from xairouter.domain.accounts import Account, AccountStatus, KeyScope, KeyStatus
+from xairouter.domain.permissions import Permission
+from xairouter.domain.slots import SlotPurpose
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
-from xairouter.manage.owners import Secrets, add_key, checked_name
-from xairouter.manage.rules import checked, refuse_wider, stored_text
+from xairouter.manage.owners import NewKey, Secrets, add_key, checked_name
+from xairouter.manage.rules import checked, prove_ahead, refuse_wider, stored_text
+from xairouter.manage.vault import renew_vault
 from xairouter.manage.versions import refuse_stale
 from xairouter.manage.views import account_view
 from xairouter.policy.rules import compile_text
@@ -29,23 +31,58 @@ class NewAccount:
     email: str | None = None
     parent: str | None = None
     can_manage: bool = False
-    rules: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, object] = field(default_factory=dict)
+
+
+class AccountChange(TypedDict, total=False):
+    """What is to change about an account; ``parent`` is the account to move below."""
+
+    name: str
+    email: str | None
+    status: AccountStatus
+    can_manage: bool
+    parent: str
 
 
 async def create_account(desk: Desk, actor: Actor, wanted: NewAccount) -> Secrets:
     """A sub-account and its first key: scope ``manage`` if it may manage, else ``call``."""
-    async with change(desk, actor, "accounts.create") as made:
+    await prove_place(desk, actor, wanted)
+    async with change(desk, actor, Permission.ACCOUNTS_CREATE) as made:
         account = await place_account(made, actor, wanted)
-        scope = MANAGE if wanted.can_manage else CALL
-        key, api_key = await add_key(made.connection, actor.vault, account, "first", scope)
+        scope = KeyScope.MANAGE if wanted.can_manage else KeyScope.CALL
+        key, api_key = await add_key(made.connection, actor.vault, account, NewKey("first", scope))
     return Secrets(account, key, api_key)
+
+
+async def prove_place(desk: Desk, actor: Actor, wanted: NewAccount) -> None:
+    """Find out before the change whether the new account's rules fit below its parent."""
+    if wanted.rules:
+        parent = wanted.parent or actor.caller.account.id
+        await prove_ahead(
+            desk,
+            actor,
+            Permission.ACCOUNTS_CREATE,
+            parent,
+            lambda chain: (checked(wanted.rules), chain),
+        )
+
+
+async def _prove_move(desk: Desk, actor: Actor, account_id: str, parent: str) -> None:
+    """The same for an account that moves below another one."""
+    async with desk.database.read() as connection:
+        account = await owners.get_account(connection, actor.owner_id, account_id)
+    if account is not None:
+        rules = compile_text(account.rules).rules
+        await prove_ahead(
+            desk, actor, Permission.ACCOUNTS_CREATE, parent, lambda chain: (rules, chain)
+        )
 
 
 async def place_account(made: Change, actor: Actor, wanted: NewAccount) -> Account:
     """Put a new account into the tree, without any key, in a change under way."""
     name, rules = checked_name(wanted.name), checked(wanted.rules)
     parent = wanted.parent or actor.caller.account.id
-    chain = await within_reach(made.connection, actor, "accounts.create", parent)
+    chain = await within_reach(made.connection, actor, Permission.ACCOUNTS_CREATE, parent)
     refuse_wider(rules, chain)
     account = Account(
         fresh_id("acc"),
@@ -53,7 +90,7 @@ async def place_account(made: Change, actor: Actor, wanted: NewAccount) -> Accou
         chain[-1].id,
         name,
         wanted.email,
-        ACTIVE,
+        AccountStatus.ACTIVE,
         wanted.can_manage,
         now_ms(),
         rules=stored_text(rules),
@@ -65,7 +102,7 @@ async def place_account(made: Change, actor: Actor, wanted: NewAccount) -> Accou
 
 async def list_accounts(desk: Desk, actor: Actor, scope: str) -> list[Account]:
     """Direct children, or all descendants, of the actor's account."""
-    require(actor, "accounts.read")
+    require(actor, Permission.ACCOUNTS_READ)
     own = actor.caller.account.id
     async with desk.database.read() as connection:
         tree = await owners.tree_of(connection, actor.owner_id)
@@ -76,31 +113,36 @@ async def list_accounts(desk: Desk, actor: Actor, scope: str) -> list[Account]:
 
 
 async def get_account(desk: Desk, actor: Actor, account_id: str) -> Account:
-    require(actor, "accounts.read")
+    require(actor, Permission.ACCOUNTS_READ)
     async with desk.database.read() as connection:
-        return (await within_reach(connection, actor, "accounts.read", account_id))[-1]
+        return (await within_reach(connection, actor, Permission.ACCOUNTS_READ, account_id))[-1]
 
 
 async def change_account(
     desk: Desk,
     actor: Actor,
     account_id: str,
-    values: dict[str, Any],
+    values: AccountChange,
     expected: str | None = None,
 ) -> Account:
     """Change name, email, status, ``can_manage`` or ``parent`` of an account below one's own."""
-    async with change(desk, actor, "accounts.change", account_id) as made:
-        chain = await within_reach(made.connection, actor, "accounts.change", account_id)
+    if "parent" in values:
+        await _prove_move(desk, actor, account_id, values["parent"])
+    async with change(desk, actor, Permission.ACCOUNTS_CHANGE, account_id) as made:
+        chain = await within_reach(made.connection, actor, Permission.ACCOUNTS_CHANGE, account_id)
         refuse_stale(expected, account_view(chain[-1]))
-        columns: dict[str, Any] = {}
+        columns: owners.AccountColumns = {}
         if "name" in values:
             columns["name"] = checked_name(values["name"])
-        for name in ("email", "can_manage", "status"):
-            if name in values:
-                columns[name] = values[name]
+        if "email" in values:
+            columns["email"] = values["email"]
+        if "can_manage" in values:
+            columns["can_manage"] = values["can_manage"]
+        if "status" in values:
+            columns["status"] = values["status"]
         if "status" in columns and account_id in (actor.owner_id, actor.caller.account.id):
             raise ManageError(
-                "invalid_field",
+                ErrorCode.INVALID_FIELD,
                 "An account cannot suspend itself.",
                 {"status": "not on one's own account"},
             )
@@ -119,18 +161,18 @@ async def change_account(
     return found
 
 
-async def _new_parent(made: Change, actor: Actor, account: Account, wanted: Any) -> str:
+async def _new_parent(made: Change, actor: Actor, account: Account, wanted: str) -> str:
     """Where an account moves to: within the actor's reach, and not below itself."""
-    if account.is_owner or not isinstance(wanted, str):
+    if account.is_owner:
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "This account cannot be moved there.",
             {"parent": "must be an account of the tree"},
         )
-    chain = await within_reach(made.connection, actor, "accounts.create", wanted)
+    chain = await within_reach(made.connection, actor, Permission.ACCOUNTS_CREATE, wanted)
     if account.id in [above.id for above in chain]:
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "An account cannot be moved below itself.",
             {"parent": "is the account itself or below it"},
         )
@@ -141,25 +183,35 @@ async def _new_parent(made: Change, actor: Actor, account: Account, wanted: Any)
 
 async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive: bool) -> None:
     """Delete an account; tombstones stay so that records remain readable."""
-    async with change(desk, actor, "accounts.delete", account_id) as made:
-        await within_reach(made.connection, actor, "accounts.delete", account_id)
+    async with change(desk, actor, Permission.ACCOUNTS_DELETE, account_id) as made:
+        await within_reach(made.connection, actor, Permission.ACCOUNTS_DELETE, account_id)
         if account_id in (actor.owner_id, actor.caller.account.id):
             raise ManageError(
-                "invalid_field", "An account cannot delete itself.", {"id": "is one's own account"}
+                ErrorCode.INVALID_FIELD,
+                "An account cannot delete itself.",
+                {"id": "is one's own account"},
             )
         doomed = await owners.subtree_of(made.connection, actor.owner_id, account_id, deleted=False)
         if len(doomed) > 1 and not recursive:
             raise ManageError(
-                "has_children", f"The account has {len(doomed) - 1} sub-accounts below it."
+                ErrorCode.HAS_CHILDREN, f"The account has {len(doomed) - 1} sub-accounts below it."
             )
         now = now_ms()
         for one in doomed:
             for key in await keys.list_keys(made.connection, actor.owner_id, one):
                 await keys.update_key(
-                    made.connection, actor.owner_id, key.id, status=DELETED, deleted_at_ms=now
+                    made.connection,
+                    actor.owner_id,
+                    key.id,
+                    status=KeyStatus.DELETED,
+                    deleted_at_ms=now,
                 )
             await owners.update_account(
-                made.connection, actor.owner_id, one, status=DELETED, deleted_at_ms=now
+                made.connection,
+                actor.owner_id,
+                one,
+                status=AccountStatus.DELETED,
+                deleted_at_ms=now,
             )
         slots = await keys.list_slots(made.connection, actor.owner_id)
         await keys.drop_slots(
@@ -168,6 +220,9 @@ async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive
             [slot.id for slot in slots if slot.account_id in doomed],
         )
         made.detail = {"accounts": len(doomed)}
+        renewed = await renew_vault(made, actor)
+    if renewed is not None:
+        desk.room.witness.note(renewed)
     await desk.database.forget_deleted()
 
 
@@ -187,32 +242,15 @@ async def align_slots(
     }
     active: dict[str, bool] = {}
     for slot in await keys.list_slots(connection, owner_id):
-        if slot.purpose != API_KEY or slot.key_id not in statuses:
+        if slot.purpose != SlotPurpose.API_KEY or slot.key_id not in statuses:
             continue
         if slot.account_id not in active:
             chain = await owners.chain_of(connection, owner_id, slot.account_id)
-            active[slot.account_id] = bool(chain) and all(a.status == ACTIVE for a in chain)
-        is_live = active[slot.account_id] and statuses[slot.key_id] == ACTIVE
-        if is_live and slot.ciphertext is None and is_ours(vault, slot):
+            active[slot.account_id] = bool(chain) and all(
+                a.status == AccountStatus.ACTIVE for a in chain
+            )
+        is_live = active[slot.account_id] and statuses[slot.key_id] == KeyStatus.ACTIVE
+        if is_live and slot.ciphertext is None and is_current(vault, slot):
             await keys.put_slot(connection, seal_to(vault, slot))
         elif not is_live and slot.ciphertext is not None:
-            await keys.put_slot(connection, erased(slot))
-
-
-async def panic(desk: Desk, actor: Actor, *, undo: bool) -> int:
-    """Suspend every XAI API key within reach except the one used, or bring them back.
-
-    Returns how many keys changed.
-    """
-    async with change(desk, actor, "panic", actor.caller.account.id) as made:
-        top = actor.caller.account.id
-        reach = set(await owners.subtree_of(made.connection, actor.owner_id, top, deleted=False))
-        before, after = (SUSPENDED, ACTIVE) if undo else (ACTIVE, SUSPENDED)
-        count = 0
-        for key in await keys.list_keys(made.connection, actor.owner_id):
-            if key.account_id in reach and key.id != actor.caller.key.id and key.status == before:
-                await keys.update_key(made.connection, actor.owner_id, key.id, status=after)
-                count += 1
-        await align_slots(made.connection, actor.vault, actor.owner_id, top)
-        made.detail = {"undo": undo, "keys": count}
-    return count
+            await keys.put_slot(connection, erased(vault, slot))

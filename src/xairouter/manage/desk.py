@@ -19,8 +19,12 @@ from xairouter.custody.vault import OpenVault
 from xairouter.directory.directory import Directory
 from xairouter.directory.health import Health
 from xairouter.domain.accounts import Account
-from xairouter.errors import ManageError
-from xairouter.manage.permissions import BELOW, SELF, TREE, reach_of
+from xairouter.domain.permissions import DONE, ActedBy, Permission, Reach, Result, SystemChange
+from xairouter.errors import ErrorCode, ManageError
+from xairouter.manage.attempts import AttemptLimits
+from xairouter.manage.audits import Audits
+from xairouter.manage.permissions import reach_of
+from xairouter.manage.rehearsals import Rehearsals
 from xairouter.policy.interface import Caller
 from xairouter.providers.prices import PriceList
 from xairouter.storage import changes, operations, owners
@@ -57,6 +61,9 @@ class Desk:
     counters: Counters
     output_reserve: int
     automation_secret: str = field(default="", repr=False)
+    attempts: AttemptLimits = field(default_factory=AttemptLimits)
+    rehearsals: Rehearsals = field(default_factory=Rehearsals)
+    audits: Audits = field(default_factory=Audits)
 
 
 class StaleVaultError(Exception):
@@ -82,21 +89,24 @@ def changed_fields(before: object, values: Mapping[str, object]) -> dict[str, ob
 
 @asynccontextmanager
 async def change(
-    desk: Desk, actor: Actor, verb: str, target_id: str | None = None
+    desk: Desk, actor: Actor, verb: Permission, target_id: str | None = None
 ) -> AsyncIterator[Change]:
     """Do a verb: check the permission, run the body in a write transaction, log the operation.
 
-    Whatever ManageError the body raises is logged as a refused attempt and raised on.
+    Whatever ManageError the body raises is logged as a refused attempt and raised on; a key that
+    is refused again and again is answered 429 before anything is looked up.
     """
+    key_id = actor.caller.key.id
+    counted = desk.attempts.refused.start(key_id)
     refused: ManageError | None = None
     if reach_of(actor.caller, verb) is None:
-        refused = ManageError("forbidden", f"This XAI API key may not do {verb}.")
+        refused = ManageError(ErrorCode.FORBIDDEN, f"This XAI API key may not do {verb}.")
     else:
         try:
             async with desk.database.write() as connection:
                 owner = await owners.get_owner(connection, actor.owner_id)
                 if owner is None:
-                    raise ManageError("not_found", "The owner is gone.")
+                    raise ManageError(ErrorCode.NOT_FOUND, "The owner is gone.")
                 if owner.vault_epoch != actor.vault.epoch:
                     raise StaleVaultError
                 made = Change(connection, target_id)
@@ -104,10 +114,14 @@ async def change(
                 await changes.announce(
                     connection, actor.owner_id, verb, made.target_id or actor.owner_id
                 )
-                await log_operation(connection, actor, verb, made.target_id, "ok", made.detail)
+                await log_operation(connection, actor, verb, made.target_id, DONE, made.detail)
         except ManageError as error:
             refused = error
+        except StaleVaultError:
+            desk.attempts.refused.take_back(counted)
+            raise
     if refused is None:
+        desk.attempts.refused.take_back(counted)
         await desk.directory.changed(actor.owner_id)
         return
     await log_refused(desk, actor, verb, target_id, refused)
@@ -115,9 +129,14 @@ async def change(
 
 
 async def log_refused(
-    desk: Desk, actor: Actor, verb: str, target_id: str | None, refused: ManageError
+    desk: Desk, actor: Actor, verb: Permission, target_id: str | None, refused: ManageError
 ) -> None:
-    """A refused attempt in the operation log, in a transaction of its own."""
+    """A refused attempt in the operation log, in a transaction of its own; at most 60 a minute of
+    one key, so that asking costs no storage."""
+    stored, key_id = desk.attempts.refused_stored, actor.caller.key.id
+    if stored.wait(key_id):
+        return
+    stored.count(key_id)
     async with desk.database.write() as connection:
         await log_operation(connection, actor, verb, target_id, refused.code)
 
@@ -125,61 +144,71 @@ async def log_refused(
 async def log_operation(
     connection: AsyncConnection,
     actor: Actor,
-    verb: str,
+    verb: Permission,
     target_id: str | None,
-    result: str,
+    result: Result,
     detail: Mapping[str, object] | None = None,
 ) -> None:
     """One row of the operation log, by an actor."""
     await write_operation(
         connection,
-        owner_id=actor.owner_id,
-        actor="key",
-        verb=verb,
-        target_id=target_id,
-        result=result,
-        detail=detail,
-        actor_key_id=actor.caller.key.id,
-        actor_account_id=actor.caller.account.id,
-        client_ip=actor.client_ip,
+        OperationEntry(
+            owner_id=actor.owner_id,
+            actor=ActedBy.KEY,
+            verb=verb,
+            target_id=target_id,
+            result=result,
+            detail=detail,
+            actor_key_id=actor.caller.key.id,
+            actor_account_id=actor.caller.account.id,
+            client_ip=actor.client_ip,
+        ),
     )
 
 
-async def write_operation(
-    connection: AsyncConnection, *, owner_id: str, actor: str, verb: str, **values: object
-) -> None:
-    """One row of the operation log; ``actor`` is key, operator, link, recovery, refresh or
-    expiry."""
-    detail = values.pop("detail", None)
-    row: dict[str, object] = {
+@dataclass(frozen=True, slots=True)
+class OperationEntry:
+    """A row of the operation log before it is written."""
+
+    owner_id: str
+    actor: ActedBy
+    verb: Permission | SystemChange
+    target_id: str | None = None
+    result: Result = DONE
+    detail: Mapping[str, object] | None = None
+    actor_key_id: str | None = None
+    actor_account_id: str | None = None
+    client_ip: str | None = None
+
+
+async def write_operation(connection: AsyncConnection, entry: OperationEntry) -> None:
+    """One row of the operation log."""
+    row: operations.OperationRow = {
         "id": fresh_id("op"),
-        "owner_id": owner_id,
+        "owner_id": entry.owner_id,
         "at_ms": now_ms(),
-        "actor_key_id": None,
-        "actor_account_id": None,
-        "actor": actor,
-        "verb": verb,
-        "target_id": None,
-        "client_ip": None,
-        "result": "ok",
-        "detail": msgspec.json.encode(detail).decode() if detail else None,
+        "actor_key_id": entry.actor_key_id,
+        "actor_account_id": entry.actor_account_id,
+        "actor": entry.actor,
+        "verb": entry.verb,
+        "target_id": entry.target_id and entry.target_id[:MOST_ID],
+        "client_ip": entry.client_ip,
+        "result": entry.result,
+        "detail": msgspec.json.encode(entry.detail).decode() if entry.detail else None,
     }
-    row.update(values)
-    if row["target_id"] is not None:
-        row["target_id"] = str(row["target_id"])[:MOST_ID]
     await operations.add(connection, row, secrets.token_bytes(16))
 
 
-def require(actor: Actor, verb: str) -> str:
+def require(actor: Actor, verb: Permission) -> Reach:
     """The reach of a verb that only reads; raises ManageError ``forbidden``."""
     reach = reach_of(actor.caller, verb)
     if reach is None:
-        raise ManageError("forbidden", f"This XAI API key may not do {verb}.")
+        raise ManageError(ErrorCode.FORBIDDEN, f"This XAI API key may not do {verb}.")
     return reach
 
 
 async def within_reach(
-    connection: AsyncConnection, actor: Actor, verb: str, account_id: str
+    connection: AsyncConnection, actor: Actor, verb: Permission, account_id: str
 ) -> tuple[Account, ...]:
     """The chain of an account that a verb may touch; foreign and unknown ids answer alike."""
     chain = await owners.chain_of(connection, actor.owner_id, account_id)
@@ -187,24 +216,24 @@ async def within_reach(
     path = [account.id for account in chain]
     reach = reach_of(actor.caller, verb)
     allowed = bool(chain) and (
-        reach == TREE
-        or (reach == BELOW and own in path[:-1])
-        or (reach in (SELF, BELOW) and path[-1] == own and verb in _ON_ONESELF)
+        reach == Reach.TREE
+        or (reach == Reach.BELOW and own in path[:-1])
+        or (reach in (Reach.SELF, Reach.BELOW) and path[-1] == own and verb in _ON_ONESELF)
     )
     if not allowed:
-        raise ManageError("not_found", f"There is no account “{account_id[:64]}” here.")
+        raise ManageError(ErrorCode.NOT_FOUND, f"There is no account “{account_id[:64]}” here.")
     return chain
 
 
 _ON_ONESELF = frozenset(
     {
-        "explain",
-        "keys.read",
-        "keys.rotate",
-        "usage.read",
-        "accounts.create",
-        "accounts.read",
-        "rules.read",
+        Permission.EXPLAIN,
+        Permission.KEYS_READ,
+        Permission.KEYS_ROTATE,
+        Permission.USAGE_READ,
+        Permission.ACCOUNTS_CREATE,
+        Permission.ACCOUNTS_READ,
+        Permission.RULES_READ,
     }
 )
 """What a manager or member may do to its own account (creating means: below it)."""

@@ -1,38 +1,57 @@
-"""What ends by itself: slots of expired keys and codes, and records past their days."""
+"""What ends by itself: slots of expired keys and codes, and records past their days.
+
+Whoever's time is over by the clock is refused at once. What cannot be undone waits until the clock may
+be believed (``sureness``), and a slot for two days more: a clock that is wrong for a while, ahead by
+however much, destroys nothing. Console sessions alone go at once; one signs in again.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-from xairouter.clock import now_ms, pause
+from xairouter.clock import format_id, made_at_ms, now_ms, pause
+from xairouter.custody.vault import OpenVault, audit_mac
 from xairouter.directory.directory import Directory
-from xairouter.manage.desk import write_operation
+from xairouter.domain.permissions import ActedBy, SystemChange
+from xairouter.domain.slots import SlotPurpose
+from xairouter.manage.desk import OperationEntry, write_operation
 from xairouter.manage.sessions import end_sessions
+from xairouter.manage.sureness import Sureness
 from xairouter.observe import log
-from xairouter.storage import changes, keys, notices, owners, records
+from xairouter.storage import changes, keys, notices, owners, pruning, records
 from xairouter.storage.database import Database
 
 EVERY_SECONDS = 20.0
 DAY_MS = 86_400_000
-FORGET_EVERY_MS = 3_600_000
+SLOT_KEPT_MS = 2 * DAY_MS
+"""For so long an expired slot opens nothing, and is still there."""
+FORGET_EVERY_SECONDS = 3600.0
 KEPT_CHANGES = 100_000
+SLICE = 1000
+"""Rows that go in one transaction."""
 
 
-async def expire(database: Database, directory: Directory) -> int:
-    """Remove every slot whose time is over; returns how many."""
+async def expire(
+    database: Database, directory: Directory, before_ms: int, purpose: SlotPurpose | None = None
+) -> int:
+    """Remove every slot, or those of a purpose, whose time was over by then; returns how many."""
     async with database.read() as connection:
-        if not await keys.expired_slots(connection, now_ms()):
+        if not await keys.expired_slots(connection, before_ms, purpose):
             return 0
     async with database.write() as connection:
-        slots = await keys.expired_slots(connection, now_ms())
+        slots = await keys.expired_slots(connection, before_ms, purpose)
         for slot in slots:
             await end_sessions(connection, slot.owner_id, [slot])
             await keys.drop_slots(connection, slot.owner_id, [slot.id])
-            await changes.announce(connection, slot.owner_id, "slot.expired", slot.id)
+            await changes.announce(connection, slot.owner_id, SystemChange.SLOT_EXPIRED, slot.id)
             await write_operation(
                 connection,
-                owner_id=slot.owner_id,
-                actor="expiry",
-                verb="slot.expired",
-                target_id=slot.id,
+                OperationEntry(
+                    owner_id=slot.owner_id,
+                    actor=ActedBy.EXPIRY,
+                    verb=SystemChange.SLOT_EXPIRED,
+                    target_id=slot.id,
+                ),
             )
     await database.forget_deleted()
     for owner_id in {slot.owner_id for slot in slots}:
@@ -40,30 +59,127 @@ async def expire(database: Database, directory: Directory) -> int:
     return len(slots)
 
 
-async def forget_old(database: Database) -> int:
-    """Delete usage records past their owner's ``record_days`` and changes that every instance has
-    read; returns how many records. Roll-ups and the chain's hashes stay."""
-    forgotten = 0
+async def forget_old(database: Database, now: int) -> int:
+    """Delete usage records past their owner's ``record_days``, the bindings of provider objects that
+    those calls made, and changes that every instance has read; returns how many records. Roll-ups
+    and the chain's hashes stay."""
     async with database.write() as connection:
-        for account in await owners.list_owners(connection):
-            owner = await owners.get_owner(connection, account.id)
-            if owner is not None:
-                before = now_ms() - owner.settings.record_days * DAY_MS
-                forgotten += await records.delete_before(connection, account.id, before)
-                await notices.delete_before(connection, account.id, before)
+        kept = await owners.record_days(connection)
+        for owner_id, days in kept:
+            await notices.delete_before(connection, owner_id, now - days * DAY_MS)
         await changes.trim(connection, KEPT_CHANGES)
+    forgotten = 0
+    for owner_id, days in kept:
+        before_ms = now - days * DAY_MS
+        forgotten += await _in_slices(database, owner_id, before_ms, records.delete_before)
+        await _in_slices(database, owner_id, before_ms, records.forget_objects)
     return forgotten
 
 
-async def run(database: Database, directory: Directory, stop: asyncio.Event) -> None:
-    """Expire every 20 s and forget old records every hour, until told to stop."""
-    forgot_at = 0
-    while not stop.is_set():
-        await pause(stop, EVERY_SECONDS)
-        try:
-            await expire(database, directory)
-            if now_ms() - forgot_at > FORGET_EVERY_MS:
-                forgot_at = now_ms()
-                await forget_old(database)
-        except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
-            log.warning("expiry_failed", reason=str(error))
+async def prune_chains(
+    database: Database, now: int, vault_at_hand: Callable[[str], OpenVault | None]
+) -> int:
+    """Prune the entries of forgotten records from the beginnings of hash chains, where the owner's vault
+    is at hand to sign where the chain begins then; returns how many entries that concerned."""
+    pruned = 0
+    async with database.read() as connection:
+        kept = await owners.record_days(connection)
+    for owner_id, days in kept:
+        vault, looked = vault_at_hand(owner_id), SLICE
+        while vault is not None and looked == SLICE:
+            async with database.write() as connection:
+                looked = await pruning.prune(
+                    connection,
+                    pruning.Due(owner_id, format_id("call", now - days * DAY_MS, 0), now),
+                    partial(audit_mac, vault),
+                    SLICE,
+                )
+            pruned += looked
+            await asyncio.sleep(0)
+    return pruned
+
+
+Forget = Callable[..., Awaitable[int]]
+"""By connection, owner, instant and how many at most: how many that were."""
+
+
+async def _in_slices(database: Database, owner_id: str, before_ms: int, forget: Forget) -> int:
+    """Forget all there is, in slices between which others write."""
+    forgotten, gone = 0, SLICE
+    while gone == SLICE:
+        async with database.write() as connection:
+            gone = await forget(connection, owner_id, before_ms, SLICE)
+        forgotten += gone
+        await asyncio.sleep(0)
+    return forgotten
+
+
+class Expiry:
+    """Looks at the clock and at what is due; destroys that once the clock may be believed."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        *,
+        wall_ms: Callable[[], int] = now_ms,
+        seconds: Callable[[], float],
+        vault_at_hand: Callable[[str], OpenVault | None] = lambda _: None,
+    ) -> None:
+        self._vault_at_hand = vault_at_hand
+        self._database = database
+        self._directory = directory
+        self._wall_ms = wall_ms
+        self._seconds = seconds
+        self._sureness = Sureness()
+        self._forget_at = seconds()
+
+    async def look(self) -> None:
+        """One reading of the clock, and what follows from it."""
+        wall, seconds = self._wall_ms(), self._seconds()
+        step = self._sureness.look(wall, seconds)
+        if step is not None:
+            log.warning("clock_jumped", seconds=round(step))
+            self._forget_at = seconds
+        if self._sureness.evidence_due:
+            self._sureness.compare(wall, await self._newest_of_the_day_before(wall))
+        await expire(self._database, self._directory, wall, SlotPurpose.SESSION)
+        doubt = self._sureness.doubt(seconds)
+        if seconds >= self._forget_at:
+            self._forget_at = seconds + FORGET_EVERY_SECONDS
+            due = await self._due(wall)
+            if doubt is not None:
+                self._forget_at = min(self._forget_at, seconds + doubt.seconds)
+                if any(due.values()):
+                    # Whoever sees that the clock is wrong has until then to set it.
+                    left = round(doubt.seconds)
+                    log.warning("forgetting_waits", why=doubt.why, in_seconds=left, **due)
+            elif any(due.values()):
+                log.info("forgetting", **due)
+            if doubt is None:
+                await forget_old(self._database, wall)
+                await prune_chains(self._database, wall, self._vault_at_hand)
+        if doubt is None:
+            await expire(self._database, self._directory, wall - SLOT_KEPT_MS)
+
+    async def _newest_of_the_day_before(self, wall: int) -> int | None:
+        async with self._database.read() as connection:
+            newest = await records.newest_id(connection, format_id("call", wall - DAY_MS, 0))
+        return None if newest is None else made_at_ms(newest)
+
+    async def _due(self, wall: int) -> dict[str, int]:
+        """How much is about to be destroyed."""
+        due = 0
+        async with self._database.read() as connection:
+            for owner_id, days in await owners.record_days(connection):
+                due += await records.count_before(connection, owner_id, wall - days * DAY_MS)
+            slots = await keys.expired_slots(connection, wall - SLOT_KEPT_MS)
+        return {"records": due, "slots": len(slots)}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every 20 s, until told to stop."""
+        while await pause(stop, EVERY_SECONDS):
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
+                log.warning("expiry_failed", reason=str(error))

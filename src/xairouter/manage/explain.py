@@ -6,36 +6,37 @@ would happen; nothing is counted and nothing is sent.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xairouter.accounting.reservation import Estimate
 from xairouter.clock import now_ms
-from xairouter.dialects.paths import find, makes_output
+from xairouter.dialects.paths import find
 from xairouter.directory.prices import is_unpriced, prices_to_reserve
-from xairouter.domain.accounts import Account, ApiKey
-from xairouter.domain.calls import Match, Plan, Refusal
-from xairouter.errors import ManageError, StorageError
+from xairouter.domain.accounts import Account, ApiKey, KeyScope, KeyStatus
+from xairouter.domain.calls import Match, Peek, Plan, Refusal
+from xairouter.domain.permissions import Permission
+from xairouter.errors import ErrorCode, ManageError, StorageError
 from xairouter.manage.desk import Actor, Desk, require, within_reach
-from xairouter.manage.views import instant, usd
+from xairouter.manage.request_body import Read, read_in_steps
+from xairouter.manage.views import Explanation, instant, usd
 from xairouter.policy import access
 from xairouter.policy.health import awake
 from xairouter.policy.interface import Caller, OwnerView, Question
 from xairouter.policy.limits import (
     WHOLE,
     Demand,
-    Estimate,
     demands_of,
-    estimate,
+    estimate_of,
     exceeded,
-    expected_output,
     has_budget,
     unpriced,
 )
 from xairouter.policy.routing import Trace, choose, find_ways
 from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS
 from xairouter.storage import keys, owners, records, rollups
+from xairouter.turns import in_slices
 
 PASS, DENY, NOT_ASKED = "pass", "deny", "not_asked"
 
@@ -43,7 +44,9 @@ PASS, DENY, NOT_ASKED = "pass", "deny", "not_asked"
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A call that is to be explained: by whom, what, from where. ``account`` and ``key_id`` default
-    to the asker's own; ``input_tokens`` is a guess where a budget or a limit of tokens counts."""
+    to the asker's own; ``input_tokens`` is a guess where a budget or a limit of tokens counts. With a
+    ``body``, the request's own, all that it says is read from there. ``reserved`` is what was reserved
+    for a call that was made."""
 
     account: str | None = None
     key_id: str | None = None
@@ -55,6 +58,8 @@ class Asked:
     max_output_tokens: int | None = None
     input_tokens: int = 0
     at_ms: int | None = None
+    body: bytes = field(default=b"", repr=False)
+    reserved: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +70,29 @@ class Said:
     verdict: str
     why: str
     source: str | None = None
-    code: str | None = None
+    code: ErrorCode | None = None
 
 
-async def explain(desk: Desk, actor: Actor, asked: Asked) -> dict[str, Any]:
-    """``{allowed, code, plan, rules}`` for a call that might be made."""
-    require(actor, "explain")
+async def explain(desk: Desk, actor: Actor, asked: Asked) -> Explanation:
+    """Why a call that might be made would be served or refused."""
+    require(actor, Permission.EXPLAIN)
     async with desk.database.read() as connection:
         caller = await _caller(connection, actor, asked)
     view = await desk.directory.owner(actor.owner_id)
     return await _Explainer(desk, view, caller, asked).answer()
 
 
-async def explain_call(desk: Desk, actor: Actor, call_id: str) -> dict[str, Any]:
+async def explain_call(desk: Desk, actor: Actor, call_id: str) -> Explanation:
     """The same for a call that was made, with today's rules, beside what became of it."""
-    require(actor, "explain")
+    require(actor, Permission.EXPLAIN)
     async with desk.database.read() as connection:
         filters = rollups.Filters(equal={"call_id": call_id})
         found = await records.page(connection, actor.owner_id, filters, before=None, limit=1)
-    missing = ManageError("not_found", f"There is no call “{call_id[:64]}” within reach.")
+    missing = ManageError(ErrorCode.NOT_FOUND, f"There is no call “{call_id[:64]}” within reach.")
     if not found:
         raise missing
     row = found[0]
+    tokens = row["reserved_tokens"]
     asked = Asked(
         row["account_id"],
         row["key_id"],
@@ -96,12 +102,12 @@ async def explain_call(desk: Desk, actor: Actor, call_id: str) -> dict[str, Any]
         row["client_ip"],
         row["stream"],
         row["max_output_tokens"],
-        max(0, (row["reserved_tokens"] or 0) - (row["max_output_tokens"] or desk.output_reserve)),
+        reserved=None if tokens is None else Estimate(tokens, row["reserved_nano"]),
     )
     try:
         answer = await explain(desk, actor, asked)
     except ManageError as error:
-        raise missing if error.code == "not_found" else error from None
+        raise missing if error.code == ErrorCode.NOT_FOUND else error from None
     answer["call"] = {
         "call_id": row["call_id"],
         "started_at": instant(row["started_at_ms"]),
@@ -123,15 +129,17 @@ async def _caller(connection: AsyncConnection, actor: Actor, asked: Asked) -> Ca
     if asked.key_id is not None:
         key = await keys.get_key(connection, actor.owner_id, asked.key_id)
         if key is None or (account_id is not None and key.account_id != account_id):
-            raise ManageError("not_found", f"There is no key “{asked.key_id[:64]}” here.")
+            raise ManageError(ErrorCode.NOT_FOUND, f"There is no key “{asked.key_id[:64]}” here.")
         account_id = key.account_id
     if account_id is None or account_id == own.account.id:
         chain: tuple[Account, ...] = own.chain
         key = key or (own.key if account_id is None else None)
     else:
-        chain = await within_reach(connection, actor, "explain", account_id)
+        chain = await within_reach(connection, actor, Permission.EXPLAIN, account_id)
     if key is None:
-        key = ApiKey("", actor.owner_id, chain[-1].id, "any", "call", "active", 0, None, None)
+        key = ApiKey(
+            "", actor.owner_id, chain[-1].id, "any", KeyScope.CALL, KeyStatus.ACTIVE, 0, None, None
+        )
     fresh = await owners.chain_of(connection, actor.owner_id, chain[-1].id)
     return Caller.of(key, fresh, own.revision)
 
@@ -147,8 +155,11 @@ class _Explainer:
         self._said: list[Said] = []
         self._trace = Trace([])
         self._now = asked.at_ms if asked.at_ms is not None else now_ms()
+        peek = Peek(asked.model, asked.stream, asked.max_output_tokens)
+        self._read = Read(peek, given=asked.input_tokens)
+        self._unread = False
 
-    async def answer(self) -> dict[str, Any]:
+    async def answer(self) -> Explanation:
         asked = self._asked
         match = find(asked.method.upper(), asked.path.encode("utf-8", "replace"))
         is_ours = match is not None and match.operation.dialect == "models"
@@ -157,21 +168,32 @@ class _Explainer:
         )
         # What is no operation is answered before anybody looks at the key.
         if match is None:
-            self._say("known_path", DENY, "There is no such operation.", code="unknown_path")
+            self._say(
+                "known_path", DENY, "There is no such operation.", code=ErrorCode.UNKNOWN_PATH
+            )
         else:
             self._say("known_path", PASS, match.operation.name)
+            await self._ask_body(match)
         for name, rule in _ADMISSION:
             self._ask(name, rule(question))
         self._ask_address(question)
         self._ask("allow_paths", access.path_is_allowed(question), self._source("paths"))
-        if match is None or is_ours:
+        if match is None or is_ours or self._unread:
             for name in _AFTER_PATH:
-                self._say(name, NOT_ASKED, "The path decides.")
+                self._say(name, NOT_ASKED, "The path decides." if not self._unread else "Not read.")
             return self._whole(None)
         plan = self._ask_model(match)
         await self._ask_limits(match, plan)
         plan = self._ask_health(plan)
         return self._whole(plan)
+
+    async def _ask_body(self, match: Match) -> None:
+        asked = self._asked.body
+        if asked and match.operation.method == "POST":
+            read = await in_slices(read_in_steps(match, asked), self._caller.owner_id)
+            self._unread = isinstance(read, Refusal)
+            self._ask("body", read if isinstance(read, Refusal) else None)
+            self._read = read if isinstance(read, Read) else self._read
 
     def _ask_address(self, question: Question) -> None:
         restricts = any(made.networks is not None for _, made in self._caller.path)
@@ -182,8 +204,8 @@ class _Explainer:
 
     def _ask_model(self, match: Match) -> Plan | None:
         """Model named and allowed, routes, levels, output."""
-        asked, dialect = self._asked, match.operation.dialect
-        model = match.variables.get("model") or asked.model
+        peek, dialect = self._read.peek, match.operation.dialect
+        model = match.variables.get("model") or peek.model
         if not match.operation.needs_model:
             for name in (
                 "model_named",
@@ -195,7 +217,7 @@ class _Explainer:
                 self._say(name, NOT_ASKED, "This operation names no model.")
             return None
         if not model:
-            self._say("model_named", DENY, "No model is named.", code="model_missing")
+            self._say("model_named", DENY, "No model is named.", code=ErrorCode.MODEL_MISSING)
             for name in ("allow_models", "routes", "allow_levels", "max_output_tokens"):
                 self._say(name, NOT_ASKED, "No model is named.")
             return None
@@ -205,16 +227,19 @@ class _Explainer:
         question = Question(
             self._caller,
             self._now,
-            asked.ip,
+            self._asked.ip,
             match.path,
             wanted.asked.model,
             wanted.mapped.model,
-            asked.max_output_tokens,
+            peek.max_output_tokens,
         )
-        self._ask("allow_models", access.model_is_allowed(question), self._source("models"))
+        refused = access.model_is_allowed(question)
+        if refused is None and (peek.other_models or peek.unlisted):
+            refused = access.names_are_allowed(self._caller, peek)
+        self._ask("allow_models", refused, self._source("models"))
         draw = secrets.randbits(64)
         plan = choose(ways, dialect, draw=draw, trace=self._trace)
-        if isinstance(plan, Refusal) and plan.code == "level_not_allowed":
+        if isinstance(plan, Refusal) and plan.code == ErrorCode.LEVEL_NOT_ALLOWED:
             self._say("routes", PASS, f"{wanted.mapped.model} is served.")
             self._ask("allow_levels", plan, self._source("levels"))
         else:
@@ -231,6 +256,11 @@ class _Explainer:
                 self._say(name, NOT_ASKED, "There is no plan.")
             return
         likely = self._estimate(match, plan)
+        if isinstance(likely, Refusal):
+            self._say("priced", DENY, likely.message, code=likely.code)
+            for name in kinds:
+                self._say(name, NOT_ASKED, "What the call may cost is not known.")
+            return
         demands = demands_of(self._caller, plan.routes[0].model, likely)
         try:
             used = await self._desk.counters.used(self._caller.owner_id, demands, self._view.zone)
@@ -280,16 +310,14 @@ class _Explainer:
             demand.account_id,
         )
 
-    def _estimate(self, match: Match, plan: Plan) -> Estimate:
+    def _estimate(self, match: Match, plan: Plan) -> Estimate | Refusal:
         if not match.operation.metered:
             return Estimate(0, 0)
-        reserve, output = self._desk.output_reserve, 0
-        if makes_output(match):
-            bound = access.most_output(self._caller)
-            output = expected_output(self._asked.max_output_tokens, bound, reserve)
-        prices = prices_to_reserve(self._view, self._desk.prices, plan.routes)
-        given = self._asked.input_tokens
-        return estimate(given, output, prices, reserve=reserve, now_ms=self._now)
+        if self._asked.reserved is not None:
+            return self._asked.reserved
+        asked = self._read.to_reserve(match, plan.routes, self._desk.output_reserve)
+        at = prices_to_reserve(self._view, self._desk.prices, plan.routes, asked.peek.other_models)
+        return estimate_of(self._view, self._caller, asked, at, self._now)
 
     def _ask_health(self, plan: Plan | None) -> Plan | None:
         if plan is None:
@@ -311,7 +339,12 @@ class _Explainer:
             self._say(name, DENY, refusal.message, source, refusal.code)
 
     def _say(
-        self, rule: str, verdict: str, why: str, source: str | None = None, code: str | None = None
+        self,
+        rule: str,
+        verdict: str,
+        why: str,
+        source: str | None = None,
+        code: ErrorCode | None = None,
     ) -> None:
         self._said.append(Said(rule, verdict, why, source, code))
 
@@ -322,7 +355,7 @@ class _Explainer:
                 return account.id
         return None
 
-    def _whole(self, plan: Plan | None) -> dict[str, Any]:
+    def _whole(self, plan: Plan | None) -> Explanation:
         refused = next((said for said in self._said if said.verdict == DENY), None)
         reasons = {(key, model): why for key, model, why in self._trace.lines}
         routes = plan.routes if plan is not None else ()

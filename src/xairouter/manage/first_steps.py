@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from xairouter.domain.permissions import Permission
 from xairouter.manage.desk import Actor, Desk, require
 from xairouter.storage import owners, provider_keys, rollups
 
@@ -18,8 +19,8 @@ class Step:
 
 async def show(desk: Desk, actor: Actor) -> list[Step]:
     """Add a provider key, make a call, invite somebody, set a budget; nothing once all are done."""
-    require(actor, "provider_keys.read")
-    async with desk.database.read() as connection:
+    require(actor, Permission.PROVIDER_KEYS_READ)
+    async with desk.database.snapshot() as connection:
         count = await provider_keys.count(connection, actor.owner_id)
         has_called = await rollups.has_any(connection, actor.owner_id)
         below = await owners.children_of(

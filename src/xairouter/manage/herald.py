@@ -10,19 +10,20 @@ import asyncio
 import base64
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from xairouter.clock import fresh_id, now_ms, pause, rfc3339
-from xairouter.domain.notices import BUDGET_THRESHOLD, JOURNAL_BACKLOG, KEY_SLEEPING, Occasion
+from xairouter.domain.notices import Notice, Occasion
 from xairouter.errors import StorageError, UpstreamError
 from xairouter.manage.desk import Desk
 from xairouter.manage.notices import close_notices, notice_view, raise_notices
 from xairouter.observe import log
 from xairouter.storage import notices, owners, provider_keys
+from xairouter.storage.notices import Delivery, NoticeRow
+from xairouter.storage.owners import OwnerRow
 from xairouter.upstream.interface import Client, Limits, WireRequest
 
 LOOK_EVERY_SECONDS = 1.0
@@ -77,13 +78,12 @@ class Herald:
         self._backlog = backlog
         self._most_backlog = most_backlog
         self._operator = operator
-        self._episode: dict[str, Any] | None = None
+        self._episode: NoticeRow | None = None
         self._is_stored = self._is_told = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch and tell once a second, until told to stop."""
-        while not stop.is_set():
-            await pause(stop, LOOK_EVERY_SECONDS)
+        while await pause(stop, LOOK_EVERY_SECONDS):
             for work in (self.watch_backlog, self.watch_keys, self.watch_budgets, self.deliver):
                 try:
                     await work()
@@ -96,20 +96,30 @@ class Herald:
         if size < self._most_backlog * BACKLOG_SHARE:
             if self._episode is not None and self._is_stored:
                 async with self._desk.database.write() as connection:
-                    await close_notices(connection, "", (JOURNAL_BACKLOG,), JOURNAL_BACKLOG)
+                    await close_notices(
+                        connection, "", (Notice.JOURNAL_BACKLOG,), Notice.JOURNAL_BACKLOG
+                    )
             self._episode, self._is_stored, self._is_told = None, False, False
             return
-        occasion = Occasion("", JOURNAL_BACKLOG, JOURNAL_BACKLOG, {"megabytes": size >> 20})
+        occasion = Occasion(
+            "", Notice.JOURNAL_BACKLOG, Notice.JOURNAL_BACKLOG, {"megabytes": size >> 20}
+        )
         if self._episode is None:
             now = now_ms()
             self._episode = {
                 "id": fresh_id("ntc"),
+                "owner_id": "",
                 "kind": occasion.kind,
                 "subject_id": occasion.subject_id,
                 "detail": msgspec.json.encode(dict(occasion.detail)).decode(),
                 "count": 1,
                 "first_at_ms": now,
                 "last_at_ms": now,
+                "dismissed_at_ms": None,
+                "delivered_at_ms": None,
+                "tries": 0,
+                "next_try_ms": None,
+                "last_error": None,
             }
             log.error("journal_backlog", bytes=size)
         if self._is_stored:
@@ -127,6 +137,7 @@ class Herald:
         asleep = self._desk.health.long_asleep(LONG_ASLEEP_SECONDS)
         if not asleep:
             return
+        told: list[str] = []
         async with self._desk.database.write() as connection:
             for owner_id, key_id, ailment in asleep:
                 key = await provider_keys.get(connection, owner_id, key_id)
@@ -138,31 +149,38 @@ class Herald:
                     "minutes": minutes,
                     "why": ailment.cause.replace("_", " "),
                 }
-                await raise_notices(connection, [Occasion(owner_id, KEY_SLEEPING, key_id, detail)])
-                self._desk.health.told(key_id)
+                await raise_notices(
+                    connection, [Occasion(owner_id, Notice.KEY_SLEEPING, key_id, detail)]
+                )
+                told.append(key_id)
+        for key_id in told:
+            self._desk.health.told(key_id)
 
     async def watch_budgets(self) -> None:
         """Raise a notice for each budget that has reached its soft threshold, once a period."""
-        crossed = self._desk.counters.take_crossed()
+        crossed = self._desk.counters.crossed()
         if not crossed:
             return
         async with self._desk.database.write() as connection:
             for one in crossed:
-                demand = one.demand
-                account = await owners.get_account(connection, one.owner_id, demand.account_id)
-                if account is None or demand.notify_at is None:
+                account = await owners.get_account(connection, one.owner_id, one.account_id)
+                if account is None:
                     continue
                 detail: dict[str, str | int] = {
                     "account": account.name,
                     "account_id": account.id,
-                    "share": round(demand.notify_at * 100),
-                    "usd": f"{demand.limit / 10**9:g}",
-                    "period": demand.name,
+                    "share": round(one.notify_at * 100),
+                    "usd": f"{one.limit / 10**9:g}",
+                    "period": one.name,
                 }
                 # The period is part of the subject, so that each has a notice of its own.
-                subject = f"{account.id}:{demand.name}:{one.period_ms}:{demand.limit}"
-                occasion = Occasion(one.owner_id, BUDGET_THRESHOLD, subject, detail, once=True)
+                subject = f"{account.id}:{one.name}:{one.period_ms}:{one.limit}"
+                occasion = Occasion(
+                    one.owner_id, Notice.BUDGET_THRESHOLD, subject, detail, once=True
+                )
                 await raise_notices(connection, [occasion])
+        # Not before they are stored: a crossing is seen once.
+        self._desk.counters.told(crossed)
 
     async def deliver(self) -> int:
         """Tell every notice that is due to its webhook; returns how many were told."""
@@ -171,25 +189,27 @@ class Herald:
         told = await asyncio.gather(*(self._deliver_one(row) for row in rows))
         return sum(told)
 
-    async def _deliver_one(self, row: dict[str, Any]) -> bool:
+    async def _deliver_one(self, row: NoticeRow) -> bool:
         database, owner_id = self._desk.database, row["owner_id"]
+        due = row["next_try_ms"]
         async with database.write() as connection:
-            if not await notices.claim(
-                connection, row["id"], row["next_try_ms"], now_ms() + _CLAIM_MS
+            if due is None or not await notices.claim(
+                connection, row["id"], due, now_ms() + _CLAIM_MS
             ):
                 return False
-            target = self._operator if not owner_id else await _target_of(connection, owner_id)
+            owner = await owners.get_owner(connection, owner_id) if owner_id else None
+            target = _target_of(owner) if owner_id else self._operator
         if target is None:
-            error, values = None, {"next_try_ms": None, "tries": row["tries"]}
+            error, values = None, Delivery(next_try_ms=None, tries=row["tries"])
         else:
             error = await self._tell(target, owner_id, row)
-            values = {"delivered_at_ms": now_ms(), "next_try_ms": None, "last_error": None}
+            values = Delivery(delivered_at_ms=now_ms(), next_try_ms=None, last_error=None)
             if error is not None:
                 tries = row["tries"]
                 again = (
                     now_ms() + PAUSES_SECONDS[tries] * 1000 if tries < len(PAUSES_SECONDS) else None
                 )
-                values = {"next_try_ms": again, "last_error": error}
+                values = Delivery(next_try_ms=again, last_error=error)
                 log.warning(
                     "webhook_failed", notice=row["id"], reason=error, again=again is not None
                 )
@@ -197,7 +217,7 @@ class Herald:
             await notices.settle(connection, row["id"], **values)
         return target is not None and error is None
 
-    async def _tell(self, target: Target, owner_id: str, row: Mapping[str, Any]) -> str | None:
+    async def _tell(self, target: Target, owner_id: str, row: NoticeRow) -> str | None:
         """One signed POST; None if it was taken, else a sentence that says why not."""
         body = msgspec.json.encode(
             {
@@ -228,8 +248,7 @@ class Herald:
         return None if 200 <= reply.status < 300 else f"It answered {reply.status}."
 
 
-async def _target_of(connection: Any, owner_id: str) -> Target | None:
-    owner = await owners.get_owner(connection, owner_id)
+def _target_of(owner: OwnerRow | None) -> Target | None:
     if owner is None or owner.settings.webhook_url is None or owner.webhook_secret is None:
         return None
     return Target(owner.settings.webhook_url, owner.webhook_secret)

@@ -1,40 +1,46 @@
 """XAI API keys: issue, list, rotate with overlap, change, delete."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from xairouter.clock import now_ms
-from xairouter.domain.accounts import CALL, MANAGE, SUSPENDED, ApiKey
-from xairouter.errors import ManageError
+from xairouter.domain.accounts import ApiKey, KeyScope, KeyStatus
+from xairouter.domain.permissions import Permission
+from xairouter.domain.slots import SlotPurpose
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.accounts import align_slots
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
-from xairouter.manage.owners import Secrets, add_key, checked_name
+from xairouter.manage.owners import NewKey, Secrets, add_key, checked_name
 from xairouter.manage.sessions import end_sessions_of_keys
+from xairouter.manage.vault import renew_vault
 from xairouter.storage import keys
 
 MOST_OVERLAP_SECONDS = 90 * 86_400
 
 
 async def create_key(
-    desk: Desk, actor: Actor, account_id: str, name: str, scope: str, expires_at_ms: int | None
+    desk: Desk, actor: Actor, account_id: str, name: str, scope: KeyScope, expires_at_ms: int | None
 ) -> Secrets:
     """A further key for an account."""
     _check_expiry(expires_at_ms)
-    async with change(desk, actor, "keys.create", account_id) as made:
-        chain = await within_reach(made.connection, actor, "keys.create", account_id)
-        if scope == MANAGE and actor.caller.key.scope == CALL:
-            raise ManageError("forbidden", "A key of scope “call” issues no keys.")
+    async with change(desk, actor, Permission.KEYS_CREATE, account_id) as made:
+        chain = await within_reach(made.connection, actor, Permission.KEYS_CREATE, account_id)
+        if scope == KeyScope.MANAGE and actor.caller.key.scope == KeyScope.CALL:
+            raise ManageError(ErrorCode.FORBIDDEN, "A key of scope “call” issues no keys.")
         key, api_key = await add_key(
-            made.connection, actor.vault, chain[-1], checked_name(name), scope, expires_at_ms
+            made.connection,
+            actor.vault,
+            chain[-1],
+            NewKey(checked_name(name), scope, expires_at_ms),
         )
         made.target_id = key.id
     return Secrets(chain[-1], key, api_key)
 
 
 async def list_keys(desk: Desk, actor: Actor, account_id: str) -> list[ApiKey]:
-    require(actor, "keys.read")
+    require(actor, Permission.KEYS_READ)
     async with desk.database.read() as connection:
-        await within_reach(connection, actor, "keys.read", account_id)
+        await within_reach(connection, actor, Permission.KEYS_READ, account_id)
         return list(await keys.list_keys(connection, actor.owner_id, account_id))
 
 
@@ -44,17 +50,21 @@ async def rotate_key(
     """A new key in the old one's place; the old one works ``overlap_seconds`` longer."""
     if not 0 <= overlap_seconds <= MOST_OVERLAP_SECONDS:
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "An overlap lasts at most 90 days.",
             {"overlap_seconds": "0 to 7776000"},
         )
-    async with change(desk, actor, "keys.rotate", key_id) as made:
-        chain = await within_reach(made.connection, actor, "keys.rotate", account_id)
+    async with change(desk, actor, Permission.KEYS_ROTATE, key_id) as made:
+        chain = await within_reach(made.connection, actor, Permission.KEYS_ROTATE, account_id)
         old = await _key_of(made, actor, account_id, key_id)
         if old.replaced_by is not None:
-            raise ManageError("conflict", "This key was rotated already.")
+            raise ManageError(ErrorCode.CONFLICT, "This key was rotated already.")
         new, api_key = await add_key(
-            made.connection, actor.vault, chain[-1], old.name, old.scope, old.expires_at_ms
+            made.connection,
+            actor.vault,
+            chain[-1],
+            # What was issued for a session ends with it, however often it is rotated.
+            NewKey(old.name, old.scope, old.expires_at_ms, old.session_id),
         )
         ends = now_ms() + overlap_seconds * 1000
         if old.expires_at_ms is not None:
@@ -67,25 +77,39 @@ async def rotate_key(
     return Secrets(chain[-1], new, api_key)
 
 
+class KeyChange(TypedDict, total=False):
+    """What is to change about a key; no end (None) is for ever."""
+
+    name: str
+    status: KeyStatus
+    expires_at_ms: int | None
+
+
 async def change_key(
-    desk: Desk, actor: Actor, account_id: str, key_id: str, values: dict[str, Any]
+    desk: Desk, actor: Actor, account_id: str, key_id: str, values: KeyChange
 ) -> ApiKey:
     """Change a key's name, expiry or status."""
-    async with change(desk, actor, "keys.change", key_id) as made:
-        await within_reach(made.connection, actor, "keys.change", account_id)
+    async with change(desk, actor, Permission.KEYS_CHANGE, key_id) as made:
+        await within_reach(made.connection, actor, Permission.KEYS_CHANGE, account_id)
         key = await _key_of(made, actor, account_id, key_id)
         if "name" in values:
             values["name"] = checked_name(values["name"])
         if values.get("status") is not None and key.id == actor.caller.key.id:
             raise ManageError(
-                "invalid_field", "A key cannot suspend itself.", {"status": "not on the key in use"}
+                ErrorCode.INVALID_FIELD,
+                "A key cannot suspend itself.",
+                {"status": "not on the key in use"},
             )
         if "expires_at_ms" in values:
             _check_expiry(values["expires_at_ms"])
+            if key.session_id is not None:
+                values["expires_at_ms"] = _sooner(key.expires_at_ms, values["expires_at_ms"])
             await _move_expiry(made, actor, key.id, values["expires_at_ms"])
         if values:
             await keys.update_key(made.connection, actor.owner_id, key.id, **values)
-        if values.get("status") == SUSPENDED:
+        if "status" in values:
+            await keys.update_key(made.connection, actor.owner_id, key.id, panic_of=None)
+        if values.get("status") == KeyStatus.SUSPENDED:
             await end_sessions_of_keys(made.connection, actor.owner_id, [key.id])
         if "status" in values:
             await align_slots(made.connection, actor.vault, actor.owner_id, account_id)
@@ -95,31 +119,43 @@ async def change_key(
 
 async def delete_key(desk: Desk, actor: Actor, account_id: str, key_id: str) -> None:
     """Delete a key: its slot goes entirely, its name stays for the records."""
-    async with change(desk, actor, "keys.delete", key_id) as made:
-        await within_reach(made.connection, actor, "keys.delete", account_id)
+    async with change(desk, actor, Permission.KEYS_DELETE, key_id) as made:
+        await within_reach(made.connection, actor, Permission.KEYS_DELETE, account_id)
         key = await _key_of(made, actor, account_id, key_id)
         await end_sessions_of_keys(made.connection, actor.owner_id, [key.id])
         await keys.bury_keys(made.connection, actor.owner_id, [key.id], now_ms())
+        renewed = await renew_vault(made, actor)
+    if renewed is not None:
+        desk.room.witness.note(renewed)
     await desk.database.forget_deleted()
 
 
 async def _key_of(made: Change, actor: Actor, account_id: str, key_id: str) -> ApiKey:
     key = await keys.get_key(made.connection, actor.owner_id, key_id)
     if key is None or key.account_id != account_id:
-        raise ManageError("not_found", f"There is no key “{key_id[:64]}” here.")
+        raise ManageError(ErrorCode.NOT_FOUND, f"There is no key “{key_id[:64]}” here.")
     return key
 
 
 async def _move_expiry(made: Change, actor: Actor, key_id: str, at_ms: int | None) -> None:
+    """The key's own slot ends with it; what else it opened, its sessions, only ever ends sooner."""
     for slot in await keys.list_slots(made.connection, actor.owner_id):
         if slot.key_id == key_id:
-            await keys.put_slot(made.connection, replace(slot, expires_at_ms=at_ms))
+            ends = (
+                at_ms if slot.purpose == SlotPurpose.API_KEY else _sooner(slot.expires_at_ms, at_ms)
+            )
+            await keys.put_slot(made.connection, replace(slot, expires_at_ms=ends))
+
+
+def _sooner(one: int | None, other: int | None) -> int | None:
+    """The earlier of two ends; None is no end."""
+    return min((at for at in (one, other) if at is not None), default=None)
 
 
 def _check_expiry(at_ms: int | None) -> None:
     if at_ms is not None and at_ms <= now_ms():
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "A key's expiry lies in the future.",
             {"expires_at": "must be in the future"},
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.formats import link_hash, new_link_token
 from xairouter.custody.witness import Witness
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.owners import Secrets, checked_name, store_owner
 from xairouter.storage import links, owners
 from xairouter.storage.database import Database
@@ -43,9 +43,9 @@ async def make_link(
     async with database.write() as connection:
         existing = await owners.list_owners(connection)
         if purpose == SETUP and existing:
-            raise ManageError("conflict", "There is an owner already; invite further ones.")
+            raise ManageError(ErrorCode.CONFLICT, "There is an owner already; invite further ones.")
         if any(owner.name == name for owner in existing):
-            raise ManageError("conflict", f"There is an owner called “{name}” already.")
+            raise ManageError(ErrorCode.CONFLICT, f"There is an owner called “{name}” already.")
         await links.drop_expired(connection, now)
         if purpose == SETUP:
             await links.drop_purpose(connection, SETUP)
@@ -91,12 +91,12 @@ async def redeem(
     """Use a link up and make its owner; raises ManageError, and then the link lives on."""
     link = await find_link(database, token)
     if link is None:
-        raise ManageError("not_found", "This link was used already, or is too old.")
+        raise ManageError(ErrorCode.NOT_FOUND, "This link was used already, or is too old.")
     link = replace(link, name=checked_name(link.name or name), email=link.email or email)
     async with database.write() as connection:
         # Whoever is first has it: the row is gone for the other.
         if not await links.take(connection, link_hash(token)):
-            raise ManageError("not_found", "This link was used already, or is too old.")
+            raise ManageError(ErrorCode.NOT_FOUND, "This link was used already, or is too old.")
         assert link.name is not None
         made, vault = await store_owner(
             connection, link.account_id, link.name, link.email, seen_by_operator=False

@@ -4,16 +4,14 @@ Whoever may run the command on the installation is the operator. The session see
 invite, suspend, resume and delete them; no key and no call of theirs is within its reach.
 """
 
-from typing import Any
-
 from xairouter.clock import now_ms
 from xairouter.custody.formats import link_hash, new_link_token
 from xairouter.domain.accounts import Account
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import owners
 from xairouter.manage.desk import Desk
 from xairouter.manage.links import INVITE, Link, make_link
-from xairouter.manage.views import account_view
+from xairouter.manage.views import AccountView, account_view
 from xairouter.storage import links, operator_sessions
 from xairouter.storage.database import Database
 
@@ -50,11 +48,11 @@ async def is_operator_link(database: Database, token: str) -> bool:
 async def open_operator_session(database: Database, token: str) -> str:
     """Use a link up and open a session of four hours; returns the session's token."""
     if not await is_operator_link(database, token):
-        raise ManageError("not_found", "This link was used already, or is too old.")
+        raise ManageError(ErrorCode.NOT_FOUND, "This link was used already, or is too old.")
     session = new_link_token()
     async with database.write() as connection:
         if not await links.take(connection, link_hash(token)):
-            raise ManageError("not_found", "This link was used already, or is too old.")
+            raise ManageError(ErrorCode.NOT_FOUND, "This link was used already, or is too old.")
         await operator_sessions.drop_expired(connection, now_ms())
         await operator_sessions.add(connection, link_hash(session), now_ms() + SESSION_MS)
     return session
@@ -73,7 +71,7 @@ async def close_operator_session(database: Database, session: str) -> None:
         await operator_sessions.drop(connection, link_hash(session))
 
 
-async def show_owners(desk: Desk) -> list[dict[str, Any]]:
+async def show_owners(desk: Desk) -> list[AccountView]:
     """Every owner, as an operator may see it: names and states, nothing of keys or calls."""
     return [account_view(account) for account in await owners.list_owners(desk.database)]
 
@@ -100,5 +98,5 @@ async def delete_owner(desk: Desk, owner_id: str) -> Account:
 async def _known(desk: Desk, owner_id: str) -> str:
     """An id, and no name: here nothing is typed by hand."""
     if owner_id not in {account.id for account in await owners.list_owners(desk.database)}:
-        raise ManageError("not_found", f"There is no owner “{owner_id[:64]}”.")
+        raise ManageError(ErrorCode.NOT_FOUND, f"There is no owner “{owner_id[:64]}”.")
     return owner_id

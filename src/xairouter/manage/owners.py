@@ -14,10 +14,11 @@ from xairouter.custody.formats import (
 from xairouter.custody.slots import Place, issue, open_slot
 from xairouter.custody.vault import OpenVault, new_vault
 from xairouter.custody.witness import Witness
-from xairouter.domain.accounts import ACTIVE, DELETED, MANAGE, Account, ApiKey
-from xairouter.domain.slots import API_KEY, RECOVERY
-from xairouter.errors import CustodyError, ManageError
-from xairouter.manage.desk import Desk, write_operation
+from xairouter.domain.accounts import Account, AccountStatus, ApiKey, KeyScope, KeyStatus
+from xairouter.domain.permissions import ActedBy, SystemChange
+from xairouter.domain.slots import SlotPurpose
+from xairouter.errors import CustodyError, ErrorCode, ManageError
+from xairouter.manage.desk import Desk, OperationEntry, write_operation
 from xairouter.storage import changes, keys, owners, provider_keys
 from xairouter.storage.database import Database
 
@@ -32,6 +33,16 @@ class Secrets:
     key: ApiKey
     api_key: str = field(repr=False)
     recovery_code: str | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What an XAI API key is to be. A key with a ``session_id`` ends with that session."""
+
+    name: str
+    scope: KeyScope
+    expires_at_ms: int | None = None
+    session_id: str | None = None
 
 
 async def create_owner(
@@ -64,21 +75,27 @@ async def store_owner(
     seen_by_operator: bool,
 ) -> tuple[Secrets, OpenVault]:
     """The same in the caller's transaction; the caller notes the vault with the witness."""
-    account = Account(account_id, account_id, None, name, email, ACTIVE, True, now_ms())
+    account = Account(
+        account_id, account_id, None, name, email, AccountStatus.ACTIVE, True, now_ms()
+    )
     vault = new_vault(account_id)
     for other in await owners.list_owners(connection):
         if other.name == name:
-            raise ManageError("conflict", f"There is an owner called “{name}” already.")
+            raise ManageError(ErrorCode.CONFLICT, f"There is an owner called “{name}” already.")
     await owners.add_owner(connection, account, seen_by_operator=seen_by_operator)
-    key, api_key = await add_key(connection, vault, account, OWNER_KEY_NAME, MANAGE)
+    key, api_key = await add_key(
+        connection, vault, account, NewKey(OWNER_KEY_NAME, KeyScope.MANAGE)
+    )
     code = await add_recovery_code(connection, vault, account)
-    await changes.announce(connection, account_id, "owner.create", account_id)
+    await changes.announce(connection, account_id, SystemChange.OWNER_CREATE, account_id)
     await write_operation(
         connection,
-        owner_id=account_id,
-        actor="operator" if seen_by_operator else "link",
-        verb="owner.create",
-        target_id=account_id,
+        OperationEntry(
+            owner_id=account_id,
+            actor=ActedBy.OPERATOR if seen_by_operator else ActedBy.LINK,
+            verb=SystemChange.OWNER_CREATE,
+            target_id=account_id,
+        ),
     )
     return Secrets(account, key, api_key, code), vault
 
@@ -87,7 +104,7 @@ def checked_name(name: object) -> str:
     """A name of 1 to 128 visible characters; raises ManageError."""
     if not isinstance(name, str) or not name.strip() or len(name) > 128 or not name.isprintable():
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "A name has 1 to 128 visible characters.",
             {"name": "1 to 128 visible characters"},
         )
@@ -95,30 +112,23 @@ def checked_name(name: object) -> str:
 
 
 async def add_key(
-    connection: AsyncConnection,
-    vault: OpenVault,
-    account: Account,
-    name: str,
-    scope: str,
-    expires_at_ms: int | None = None,
-    *,
-    session_id: str | None = None,
+    connection: AsyncConnection, vault: OpenVault, account: Account, wanted: NewKey
 ) -> tuple[ApiKey, str]:
     """Issue an XAI API key: its row, and the slot through which it opens the vault."""
     key = ApiKey(
         fresh_id("key"),
         account.owner_id,
         account.id,
-        name,
-        scope,
-        ACTIVE,
+        wanted.name,
+        wanted.scope,
+        KeyStatus.ACTIVE,
         now_ms(),
-        expires_at_ms,
+        wanted.expires_at_ms,
         None,
-        session_id,
+        wanted.session_id,
     )
     secret = new_api_key()
-    place = Place(fresh_id("slot"), API_KEY, account.id, key.id, expires_at_ms)
+    place = Place(fresh_id("slot"), SlotPurpose.API_KEY, account.id, key.id, wanted.expires_at_ms)
     slot = issue(vault, place, secret.encode("ascii"), look_up_id(secret))
     await keys.add_key(connection, key)
     await keys.add_slot(connection, slot)
@@ -128,7 +138,7 @@ async def add_key(
 async def add_recovery_code(connection: AsyncConnection, vault: OpenVault, account: Account) -> str:
     """Issue a recovery code for an owner."""
     code = new_recovery_code()
-    place = Place(fresh_id("slot"), RECOVERY, account.id, "recovery")
+    place = Place(fresh_id("slot"), SlotPurpose.RECOVERY, account.id, "recovery")
     slot = issue(vault, place, code.encode("ascii"), look_up_id(code))
     await keys.add_slot(connection, slot)
     return code
@@ -140,13 +150,13 @@ async def recover(desk: Desk, typed_code: str, client_ip: str) -> Secrets:
     Raises ManageError ``invalid_api_key`` for anything that is not a living code.
     """
     code = normalise_recovery_code(typed_code)
-    refused = ManageError("invalid_api_key", "This is not a valid recovery code.")
+    refused = ManageError(ErrorCode.INVALID_API_KEY, "This is not a valid recovery code.")
     if code is None:
         raise refused
     vault: OpenVault | None = None
     async with desk.database.write() as connection:
         slot = await keys.find_slot(connection, look_up_id(code))
-        if slot is None or slot.purpose != RECOVERY:
+        if slot is None or slot.purpose != SlotPurpose.RECOVERY:
             raise refused
         if slot.expires_at_ms is not None and slot.expires_at_ms <= now_ms():
             raise refused
@@ -158,16 +168,20 @@ async def recover(desk: Desk, typed_code: str, client_ip: str) -> Secrets:
         if vault is None or account is None:
             raise refused
         await keys.drop_slots(connection, slot.owner_id, [slot.id])
-        key, api_key = await add_key(connection, vault, account, "recovered", MANAGE)
+        key, api_key = await add_key(
+            connection, vault, account, NewKey("recovered", KeyScope.MANAGE)
+        )
         new_code = await add_recovery_code(connection, vault, account)
-        await changes.announce(connection, account.id, "recover", key.id)
+        await changes.announce(connection, account.id, SystemChange.RECOVER, key.id)
         await write_operation(
             connection,
-            owner_id=account.id,
-            actor="recovery",
-            verb="recover",
-            target_id=key.id,
-            client_ip=client_ip,
+            OperationEntry(
+                owner_id=account.id,
+                actor=ActedBy.RECOVERY,
+                verb=SystemChange.RECOVER,
+                target_id=key.id,
+                client_ip=client_ip,
+            ),
         )
     await desk.directory.changed(account.id)
     return Secrets(account, key, api_key, new_code)
@@ -178,7 +192,7 @@ async def find_owner(connection: AsyncConnection, wanted: str) -> Account:
     for account in await owners.list_owners(connection):
         if wanted in (account.id, account.name):
             return account
-    raise ManageError("not_found", f"There is no owner “{wanted[:64]}”.")
+    raise ManageError(ErrorCode.NOT_FOUND, f"There is no owner “{wanted[:64]}”.")
 
 
 async def list_owners(database: Database) -> list[Account]:
@@ -193,10 +207,13 @@ async def suspend_owner(database: Database, wanted: str, *, suspended: bool) -> 
         await owners.update_account(
             connection, account.id, account.id, suspended_by_operator=suspended
         )
-        verb = "owner.suspend" if suspended else "owner.resume"
+        verb = SystemChange.OWNER_SUSPEND if suspended else SystemChange.OWNER_RESUME
         await changes.announce(connection, account.id, verb, account.id)
         await write_operation(
-            connection, owner_id=account.id, actor="operator", verb=verb, target_id=account.id
+            connection,
+            OperationEntry(
+                owner_id=account.id, actor=ActedBy.OPERATOR, verb=verb, target_id=account.id
+            ),
         )
     return replace(account, suspended_by_operator=suspended)
 
@@ -208,21 +225,25 @@ async def delete_owner(database: Database, wanted: str) -> Account:
         now = now_ms()
         for member in await owners.tree_of(connection, account.id):
             await owners.update_account(
-                connection, account.id, member.id, status=DELETED, deleted_at_ms=now
+                connection, account.id, member.id, status=AccountStatus.DELETED, deleted_at_ms=now
             )
         for key in await keys.list_keys(connection, account.id):
-            await keys.update_key(connection, account.id, key.id, status=DELETED, deleted_at_ms=now)
+            await keys.update_key(
+                connection, account.id, key.id, status=KeyStatus.DELETED, deleted_at_ms=now
+            )
         slots = await keys.list_slots(connection, account.id)
         await keys.drop_slots(connection, account.id, [slot.id for slot in slots])
         for sealed in await provider_keys.list_all(connection, account.id):
             await provider_keys.delete(connection, account.id, sealed.id)
-        await changes.announce(connection, account.id, "owner.delete", account.id)
+        await changes.announce(connection, account.id, SystemChange.OWNER_DELETE, account.id)
         await write_operation(
             connection,
-            owner_id=account.id,
-            actor="operator",
-            verb="owner.delete",
-            target_id=account.id,
+            OperationEntry(
+                owner_id=account.id,
+                actor=ActedBy.OPERATOR,
+                verb=SystemChange.OWNER_DELETE,
+                target_id=account.id,
+            ),
         )
     await database.forget_deleted()
     return account

@@ -1,97 +1,93 @@
 """Who may do what: one table, role × verb.
 
-Roles: ``owner`` (the account at the top), ``manager`` (``can_manage``), ``member`` (any other).
-Reach says whose things: ``tree`` all of the owner's, ``below`` the accounts strictly below one's
-own, ``self`` one's own account. A key of scope ``call`` may only do what ``call_scope`` marks.
+A key of scope ``call`` may only do what ``call_scope`` marks.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xairouter.domain.accounts import CALL
+from xairouter.domain.accounts import KeyScope
+from xairouter.domain.permissions import Permission, Reach, Role
 from xairouter.policy.interface import Caller
-
-OWNER, MANAGER, MEMBER = "owner", "manager", "member"
-TREE, BELOW, SELF = "tree", "below", "self"
 
 
 @dataclass(frozen=True, slots=True)
-class Permission:
+class PermissionRow:
     """One verb: the reach of each role (absent: may not), and whether a ``call`` key may."""
 
-    verb: str
-    reach: Mapping[str, str]
+    verb: Permission
+    reach: Mapping[Role, Reach]
     call_scope: bool = False
 
 
-_ALL_SELF = {OWNER: TREE, MANAGER: BELOW, MEMBER: SELF}
-_OWNER_ONLY = {OWNER: TREE}
-_MANAGING = {OWNER: TREE, MANAGER: BELOW}
+_ALL_SELF = {Role.OWNER: Reach.TREE, Role.MANAGER: Reach.BELOW, Role.MEMBER: Reach.SELF}
+_OWNER_ONLY = {Role.OWNER: Reach.TREE}
+_MANAGING = {Role.OWNER: Reach.TREE, Role.MANAGER: Reach.BELOW}
 
-PERMISSIONS: Mapping[str, Permission] = {
+PERMISSIONS: Mapping[Permission, PermissionRow] = {
     row.verb: row
     for row in (
-        Permission("me.read", _ALL_SELF, call_scope=True),
-        Permission("models.read", _ALL_SELF, call_scope=True),
-        Permission("providers.read", _ALL_SELF, call_scope=True),
-        Permission("usage.read", _ALL_SELF, call_scope=True),
-        Permission("explain", _ALL_SELF, call_scope=True),
-        Permission("operations.read", _MANAGING),
-        Permission("accounts.read", _MANAGING),
-        Permission("accounts.create", _MANAGING),
-        Permission("accounts.change", _MANAGING),
-        Permission("accounts.delete", _MANAGING),
-        Permission("rules.read", _MANAGING),
-        Permission("rules.change", _MANAGING),
-        Permission("keys.read", _ALL_SELF),
-        Permission("keys.create", _MANAGING),
-        Permission("keys.rotate", _ALL_SELF),
-        Permission("keys.change", _MANAGING),
-        Permission("keys.delete", _MANAGING),
-        Permission("keys.invite", _MANAGING),
-        Permission("playground.open", _ALL_SELF, call_scope=True),
-        Permission("provider_keys.read", _OWNER_ONLY),
-        Permission("provider_keys.create", _OWNER_ONLY),
-        Permission("provider_keys.change", _OWNER_ONLY),
-        Permission("provider_keys.replace", _OWNER_ONLY),
-        Permission("provider_keys.test", _OWNER_ONLY),
-        Permission("provider_keys.delete", _OWNER_ONLY),
-        Permission("settings.read", _OWNER_ONLY),
-        Permission("settings.change", _OWNER_ONLY),
-        Permission("notices.read", _OWNER_ONLY),
-        Permission("notices.dismiss", _OWNER_ONLY),
-        Permission("notices.test", _OWNER_ONLY),
-        Permission("audit.read", _OWNER_ONLY),
-        Permission("routing.read", _OWNER_ONLY),
-        Permission("routing.change", _OWNER_ONLY),
-        Permission("prices.read", _OWNER_ONLY),
-        Permission("prices.change", _OWNER_ONLY),
-        Permission("vault.read", _OWNER_ONLY),
-        Permission("vault.rekey", _OWNER_ONLY),
-        Permission("vault.take_over", _OWNER_ONLY),
-        Permission("vault.recovery_code", _OWNER_ONLY),
-        Permission("vault.grant", _OWNER_ONLY),
-        Permission("vault.drop_slot", _OWNER_ONLY),
-        Permission("vault.export", _OWNER_ONLY),
-        Permission("panic", _MANAGING),
-        Permission("session.open", _ALL_SELF, call_scope=True),
-        Permission("session.close", _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.ME_READ, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.MODELS_READ, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.PROVIDERS_READ, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.USAGE_READ, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.EXPLAIN, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.OPERATIONS_READ, _MANAGING),
+        PermissionRow(Permission.ACCOUNTS_READ, _MANAGING),
+        PermissionRow(Permission.ACCOUNTS_CREATE, _MANAGING),
+        PermissionRow(Permission.ACCOUNTS_CHANGE, _MANAGING),
+        PermissionRow(Permission.ACCOUNTS_DELETE, _MANAGING),
+        PermissionRow(Permission.RULES_READ, _MANAGING),
+        PermissionRow(Permission.RULES_CHANGE, _MANAGING),
+        PermissionRow(Permission.KEYS_READ, _ALL_SELF),
+        PermissionRow(Permission.KEYS_CREATE, _MANAGING),
+        PermissionRow(Permission.KEYS_ROTATE, _ALL_SELF),
+        PermissionRow(Permission.KEYS_CHANGE, _MANAGING),
+        PermissionRow(Permission.KEYS_DELETE, _MANAGING),
+        PermissionRow(Permission.KEYS_INVITE, _MANAGING),
+        PermissionRow(Permission.PLAYGROUND_OPEN, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.PROVIDER_KEYS_READ, _OWNER_ONLY),
+        PermissionRow(Permission.PROVIDER_KEYS_CREATE, _OWNER_ONLY),
+        PermissionRow(Permission.PROVIDER_KEYS_CHANGE, _OWNER_ONLY),
+        PermissionRow(Permission.PROVIDER_KEYS_REPLACE, _OWNER_ONLY),
+        PermissionRow(Permission.PROVIDER_KEYS_TEST, _OWNER_ONLY),
+        PermissionRow(Permission.PROVIDER_KEYS_DELETE, _OWNER_ONLY),
+        PermissionRow(Permission.SETTINGS_READ, _OWNER_ONLY),
+        PermissionRow(Permission.SETTINGS_CHANGE, _OWNER_ONLY),
+        PermissionRow(Permission.NOTICES_READ, _OWNER_ONLY),
+        PermissionRow(Permission.NOTICES_DISMISS, _OWNER_ONLY),
+        PermissionRow(Permission.NOTICES_TEST, _OWNER_ONLY),
+        PermissionRow(Permission.AUDIT_READ, _OWNER_ONLY),
+        PermissionRow(Permission.ROUTING_READ, _OWNER_ONLY),
+        PermissionRow(Permission.ROUTING_CHANGE, _OWNER_ONLY),
+        PermissionRow(Permission.PRICES_READ, _OWNER_ONLY),
+        PermissionRow(Permission.PRICES_CHANGE, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_READ, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_REKEY, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_TAKE_OVER, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_RECOVERY_CODE, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_GRANT, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_DROP_SLOT, _OWNER_ONLY),
+        PermissionRow(Permission.VAULT_EXPORT, _OWNER_ONLY),
+        PermissionRow(Permission.PANIC, _MANAGING),
+        PermissionRow(Permission.SESSION_OPEN, _ALL_SELF, call_scope=True),
+        PermissionRow(Permission.SESSION_CLOSE, _ALL_SELF, call_scope=True),
     )
 }
 
 
-def role_of(caller: Caller) -> str:
+def role_of(caller: Caller) -> Role:
     """The caller's role, by its account."""
     if caller.is_owner_account:
-        return OWNER
-    return MANAGER if caller.account.can_manage else MEMBER
+        return Role.OWNER
+    return Role.MANAGER if caller.account.can_manage else Role.MEMBER
 
 
-def reach_of(caller: Caller, verb: str) -> str | None:
+def reach_of(caller: Caller, verb: Permission) -> Reach | None:
     """How far the caller's right to do something goes, None if it has none."""
     row = PERMISSIONS[verb]
-    if caller.key.scope == CALL and not row.call_scope:
+    if caller.key.scope == KeyScope.CALL and not row.call_scope:
         return None
     reach = row.reach.get(role_of(caller))
     # A call-scoped key sees itself, whatever its account's role is.
-    return SELF if reach is not None and caller.key.scope == CALL else reach
+    return Reach.SELF if reach is not None and caller.key.scope == KeyScope.CALL else reach

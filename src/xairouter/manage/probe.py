@@ -6,47 +6,69 @@ the provider's row.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import islice
-from typing import Any
 
 import msgspec
 
 from xairouter.custody.room import Strongroom, Withheld
-from xairouter.custody.vault import OpenVault
+from xairouter.custody.vault import OpenVault, opens
+from xairouter.dialects.condense import Condenser
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.accounts import ProviderKey
-from xairouter.domain.calls import Outbound
-from xairouter.errors import CustodyError, UpstreamError
-from xairouter.providers.interface import Facts, Probe, Provider
+from xairouter.domain.calls import LONGEST_MODEL, Outbound
+from xairouter.domain.said import Mark, read_error
+from xairouter.errors import CustodyError, ErrorCode, UpstreamError
+from xairouter.manage.views import CheckupView, Fact
+from xairouter.providers.interface import MISSING_SCOPES, Facts, Probe, Provider
 from xairouter.providers.table import probe_for, provider_row
+from xairouter.turns import in_slices
 from xairouter.upstream.interface import Limits, Reply
 
 _LIMITS = Limits(connect=10, first_byte=15)
 _WHOLE_SECONDS = 30.0
 _MOST_BYTES = 8 * 1024 * 1024
+_STEP_BYTES = 32 * 1024
+_KNOWN = Mark(401, message=MISSING_SCOPES)
+_MOST_FACTS = 64 * 1024
 _MOST_NAMES = 5000
 """Far above any provider's list; what a hostile one sends must not fill the catalogue."""
 
 
+class ProbeState(StrEnum):
+    """What came of a check-up: the key works, its provider rejects it, nobody could be asked, the
+    provider has nothing to ask without cost, or nothing was sent because the secret does not open
+    under its row."""
+
+    OK = "ok"
+    REJECTED = "rejected"
+    UNREACHED = "unreached"
+    UNPROBED = "unprobed"
+    ALTERED = "altered"
+
+
+ALTERED_ROW = "Its row was changed outside of the router: the sealed secret does not open under it."
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check-up found: ``ok``, ``rejected``, ``unreached`` or ``unprobed``.
+    """What a check-up found.
 
     ``account`` is what the provider tells of the key and its account, ``limits`` what its headers
     state, ``warnings`` are sentences for the owner.
     """
 
-    state: str
+    state: ProbeState
     models: tuple[str, ...] | None = None
     status: int | None = None
     why: str | None = None
-    account: Mapping[str, Any] = field(default_factory=dict)
+    account: Mapping[str, Fact] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def view(self) -> Mapping[str, Any]:
+    def view(self) -> CheckupView:
         """For the management API."""
         found = len(self.models) if self.models is not None else None
         return {
@@ -62,20 +84,26 @@ class Finding:
 
 async def probe(room: Strongroom, key: ProviderKey, vault: OpenVault) -> Finding:
     """Ask the key's provider for its models and what else it tells, with the key."""
+    if not opens(vault, key):
+        return Finding(ProbeState.ALTERED, why=ALTERED_ROW)
     row = provider_row(key.provider)
     how = probe_for(row, key.endpoints)
     if how is None:
-        return Finding("unprobed", why="This provider has no request that costs nothing.")
+        return Finding(ProbeState.UNPROBED, why="This provider has no request that costs nothing.")
     answer = await _ask(room, key, vault, how.dialect, how.suffix)
     if isinstance(answer, Finding):
         return answer
+    if len(answer.body) <= _MOST_FACTS and _KNOWN.fits(answer.status, read_error(answer.body)):
+        return Finding(ProbeState.OK, status=answer.status, why="This key may not list models.")
     if answer.status in (404, 405):
-        return Finding("ok", status=answer.status, why="It lists no models.")
+        return Finding(ProbeState.OK, status=answer.status, why="It lists no models.")
     if answer.status != 200:
         return Finding(
-            "unreached", status=answer.status, why=f"The provider answered {answer.status}."
+            ProbeState.UNREACHED,
+            status=answer.status,
+            why=f"The provider answered {answer.status}.",
         )
-    account = {
+    account: dict[str, Fact] = {
         shown: answer.headers[header]
         for shown, header in row.account_headers.items()
         if header in answer.headers
@@ -85,9 +113,9 @@ async def probe(room: Strongroom, key: ProviderKey, vault: OpenVault) -> Finding
         found, told = await _facts(room, key, vault, facts)
         account |= found
         warnings += told
-    names = _names(answer.body, how)
+    names = await in_slices(names_in_steps(answer.body, how))
     return Finding(
-        "ok",
+        ProbeState.OK,
         names,
         answer.status,
         why=None if names is not None else "Its list of models cannot be read.",
@@ -120,27 +148,29 @@ async def _ask(
         async with asyncio.timeout(_WHOLE_SECONDS):
             reply = await room.send(outbound, key, vault, _LIMITS, rejections)
             if isinstance(reply, Withheld):
-                if reply.code == "provider_key_rejected":
-                    return Finding("rejected", status=reply.status)
-                return Finding("unreached", status=reply.status, why="Its error is withheld.")
+                if reply.code == ErrorCode.PROVIDER_KEY_REJECTED:
+                    return Finding(ProbeState.REJECTED, status=reply.status)
+                return Finding(
+                    ProbeState.UNREACHED, status=reply.status, why="Its error is withheld."
+                )
             return _Answer(reply.status, dict(reply.headers), await _body(reply))
     except TimeoutError:
-        return Finding("unreached", why="The provider's answer took too long.")
+        return Finding(ProbeState.UNREACHED, why="The provider's answer took too long.")
     except UpstreamError as error:
-        return Finding("unreached", why=str(error))
+        return Finding(ProbeState.UNREACHED, why=str(error))
     except CustodyError:
-        return Finding("rejected", why="The sealed key does not open.")
+        return Finding(ProbeState.ALTERED, why=ALTERED_ROW)
 
 
 async def _facts(
     room: Strongroom, key: ProviderKey, vault: OpenVault, facts: Facts
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Fact], list[str]]:
     """(what one further request tells, warnings); nothing if it fails, for the key is known to
     work."""
     if facts.dialect not in key.endpoints:
         return {}, []
     answer = await _ask(room, key, vault, facts.dialect, facts.suffix)
-    if isinstance(answer, Finding) or answer.status != 200:
+    if isinstance(answer, Finding) or answer.status != 200 or len(answer.body) > _MOST_FACTS:
         return {}, []
     try:
         document = msgspec.json.decode(answer.body)
@@ -151,7 +181,7 @@ async def _facts(
     return {shown: value for shown, value in found.items() if value is not None}, told
 
 
-def _at(value: Any, path: str) -> Any:
+def _at(value: object, path: str) -> Fact | None:
     """The value at a dotted path; only short words, numbers and lists of words come out."""
     for step in path.split("."):
         if isinstance(value, dict):
@@ -187,20 +217,24 @@ async def _body(reply: Reply) -> bytes:
     return b"".join(parts)
 
 
-def _names(body: bytes, how: Probe) -> tuple[str, ...] | None:
-    """The models' names in a list reply, None if it is none."""
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    items = document.get(how.items) if isinstance(document, dict) else document
-    if not isinstance(items, list):
-        return None
-    names = [item.get(how.name) for item in items if isinstance(item, dict)]
+def names_in_steps(body: bytes, how: Probe) -> Generator[None, None, tuple[str, ...] | None]:
+    """The models' names in a list reply, None if it is none; read in short steps."""
     # A star is a pattern's mark, and patterns are the owner's to write.
-    usable = dict.fromkeys(
-        name.removeprefix(how.strip)
-        for name in names
-        if isinstance(name, str) and 0 < len(name) <= 256 and "*" not in name
-    )
-    return tuple(islice(usable, _MOST_NAMES))
+    usable: dict[str, None] = {}
+
+    def take(item: bytes) -> None:
+        name = msgspec.json.decode(item).get(how.name)
+        if isinstance(name, str) and 0 < len(name) <= LONGEST_MODEL and "*" not in name:
+            usable[name.removeprefix(how.strip)] = None
+
+    reader = Condenser(take, frozenset({how.name}), within=how.items)
+    for at in range(0, len(body), _STEP_BYTES):
+        reader.feed(body[at : at + _STEP_BYTES])
+        if reader.is_over or len(usable) >= _MOST_NAMES:
+            break
+        yield
+    whole = reader.has_list and (reader.is_over or len(usable) >= _MOST_NAMES)
+    # A name too large to be kept is left out, as every name is that is too long.
+    whole = whole and reader.failures == reader.too_large
+    reader.close()
+    return tuple(islice(usable, _MOST_NAMES)) if whole else None

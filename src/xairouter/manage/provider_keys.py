@@ -5,58 +5,43 @@ A body that may carry a secret goes to custody unparsed; what comes back has no 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TypedDict
 
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.intake import Intake
-from xairouter.dialects.table import DIALECTS
-from xairouter.domain.accounts import ACTIVE, ProviderKey
-from xairouter.domain.notices import ABOUT_KEYS, KEY_REJECTED, Occasion
-from xairouter.errors import ManageError
+from xairouter.custody.vault import opens, secret_length
+from xairouter.custody.withhold import SHORTEST_SECRET, is_too_short
+from xairouter.domain.accounts import KeyHealth, ProviderKey, ProviderKeyStatus
+from xairouter.domain.notices import ABOUT_KEYS, Occasion
+from xairouter.domain.permissions import Permission
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require
-from xairouter.manage.fields import problems_of
+from xairouter.manage.key_health import ALTERED, KIND_OF, REJECTED, WELL
 from xairouter.manage.notices import close_notices, raise_notices
 from xairouter.manage.owners import checked_name
-from xairouter.manage.probe import probe
+from xairouter.manage.probe import ProbeState, probe
+from xairouter.manage.provider_key_fields import (
+    ChangedProviderKey,
+    NewProviderKey,
+    ReplacedProviderKey,
+    altered,
+    keyless_providers,
+    model_names,
+    validated,
+    where_to_send,
+)
+from xairouter.manage.vault import renew_vault
 from xairouter.manage.versions import refuse_stale
-from xairouter.providers.interface import DEFAULT_AUTH
-from xairouter.providers.table import CUSTOM, PROVIDERS, provider_row
+from xairouter.manage.views import CheckupView
+from xairouter.providers.table import provider_row
 from xairouter.storage import provider_keys
+from xairouter.storage.provider_keys import ProviderKeyChange
 
 MOST_KEYS = 1000
-MOST_MODELS = 2000
-MOST_PATTERNS = 50
-"""Bounds on what one owner's catalogue may cost to build and to search."""
-_UNKNOWN_HEALTH, REJECTED = "ok", "rejected"
+"""Together with ``provider_key_fields``: what one owner's catalogue may cost to build and search."""
 
 _IN_VIEW = frozenset({"name", "level", "weight", "models", "status", "endpoints"})
 """What the operation log may show of a change."""
-
-ModelNames = list[str]
-
-
-class _NewProviderKey(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    provider: str | None = None
-    endpoints: dict[str, str] | None = None
-    level: int = Field(1, ge=1, le=1_000_000)
-    weight: int = Field(1, ge=1, le=1_000_000)
-    models: ModelNames | None = Field(None, max_length=MOST_MODELS)
-
-
-class _ChangedProviderKey(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str | None = None
-    level: int | None = Field(None, ge=1, le=1_000_000)
-    weight: int | None = Field(None, ge=1, le=1_000_000)
-    models: ModelNames | None = Field(None, max_length=MOST_MODELS)
-    status: str | None = Field(None, pattern="^(active|disabled)$")
-    endpoints: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +49,17 @@ class Added:
     """A stored provider key and what its check-up said."""
 
     key: ProviderKey
-    checkup: Mapping[str, Any]
+    checkup: CheckupView
+
+
+class Receipt(TypedDict):
+    """What is said of a deleted key; ``revoke_at`` is where its provider revokes it."""
+
+    id: str
+    deleted: bool
+    fingerprint: str
+    receipt: str
+    revoke_at: str | None
 
 
 async def add_provider_key(desk: Desk, actor: Actor, intake: Intake, *, verify: bool) -> Added:
@@ -73,23 +68,41 @@ async def add_provider_key(desk: Desk, actor: Actor, intake: Intake, *, verify: 
     A rejected key is refused (``provider_key_rejected``); one whose provider cannot be reached is
     stored, and its check-up says ``unreached``.
     """
-    require(actor, "provider_keys.create")
-    wanted = _validated(_NewProviderKey, intake)
-    provider, endpoints = _where(desk, wanted.provider, wanted.endpoints)
+    require(actor, Permission.PROVIDER_KEYS_CREATE)
+    wanted = validated(NewProviderKey, intake)
+    provider, endpoints = where_to_send(desk, wanted.provider, wanted.endpoints)
     if not intake.has_secret:
         raise ManageError(
-            "secret_required", "A provider key needs its `secret`.", {"secret": "missing"}
+            ErrorCode.SECRET_REQUIRED, "A provider key needs its `secret`.", {"secret": "missing"}
         )
-    if intake.is_keyless and provider not in _keyless():
-        raise ManageError(
-            "invalid_field",
-            "Only local and custom servers may have no secret.",
-            {"secret": "must not be empty"},
-        )
+    _refuse_keyless(intake, provider)
+    key = _sealed(actor, intake, wanted, provider, endpoints)
+    checkup: CheckupView = {"state": ProbeState.UNPROBED, "warnings": []}
+    if verify:
+        key, checkup = await _checked(desk, actor, key)
+    checkup = _with_warnings(checkup, intake, key)
+    async with change(desk, actor, Permission.PROVIDER_KEYS_CREATE, key.id) as made:
+        if await provider_keys.count(made.connection, actor.owner_id) >= MOST_KEYS:
+            raise ManageError(
+                ErrorCode.CONFLICT, f"An owner has at most {MOST_KEYS} provider keys."
+            )
+        await provider_keys.add(made.connection, key)
+        made.detail = {"provider": provider, "checkup": checkup["state"]}
+    return Added(key, checkup)
+
+
+def _sealed(
+    actor: Actor,
+    intake: Intake,
+    wanted: NewProviderKey,
+    provider: str,
+    endpoints: Mapping[str, str],
+) -> ProviderKey:
+    """A new provider key as it is stored, its secret sealed under the actor's vault."""
     key_id = fresh_id("pk")
     auth = {dialect: provider_row(provider).auth_for(dialect) for dialect in endpoints}
     sealed = intake.seal(actor.vault, key_id=key_id, revision=1, auth=auth, endpoints=endpoints)
-    key = ProviderKey(
+    return ProviderKey(
         id=key_id,
         owner_id=actor.owner_id,
         name=checked_name(wanted.name),
@@ -98,37 +111,25 @@ async def add_provider_key(desk: Desk, actor: Actor, intake: Intake, *, verify: 
         auth=auth,
         level=wanted.level,
         weight=wanted.weight,
-        models=_models(wanted.models),
+        models=model_names(wanted.models),
         discovered=None,
-        status=ACTIVE,
+        status=ProviderKeyStatus.ACTIVE,
         revision=1,
         sealed=sealed.sealed,
         last4=sealed.last4,
         fingerprint=sealed.fingerprint,
-        health=_UNKNOWN_HEALTH,
+        health=KeyHealth.OK,
         health_why=None,
         created_at_ms=now_ms(),
     )
-    checkup: Mapping[str, Any] = {"state": "unprobed"}
-    if verify:
-        key, checkup = await _checked(desk, actor, key)
-    checkup = _with_warnings(checkup, intake, provider)
-    async with change(desk, actor, "provider_keys.create", key_id) as made:
-        if await provider_keys.count(made.connection, actor.owner_id) >= MOST_KEYS:
-            raise ManageError("conflict", f"An owner has at most {MOST_KEYS} provider keys.")
-        await provider_keys.add(made.connection, key)
-        made.detail = {"provider": provider, "checkup": checkup.get("state")}
-    return Added(key, checkup)
 
 
-async def _checked(
-    desk: Desk, actor: Actor, key: ProviderKey
-) -> tuple[ProviderKey, Mapping[str, Any]]:
+async def _checked(desk: Desk, actor: Actor, key: ProviderKey) -> tuple[ProviderKey, CheckupView]:
     """Probe a key that is about to be stored; raises ManageError if its provider rejects it."""
     found = await probe(desk.room, key, actor.vault)
-    if found.state == "rejected":
+    if found.state == ProbeState.REJECTED:
         raise ManageError(
-            "provider_key_rejected",
+            ErrorCode.PROVIDER_KEY_REJECTED,
             f"{provider_row(key.provider).title} rejects this key.",
             {"secret": "rejected by the provider"},
         )
@@ -136,91 +137,29 @@ async def _checked(
     return replace(key, discovered=discovered), found.view()
 
 
-def _with_warnings(checkup: Mapping[str, Any], intake: Intake, provider: str) -> Mapping[str, Any]:
-    """The check-up, with a word about a key that may more than it should."""
+def _with_warnings(checkup: CheckupView, intake: Intake | None, key: ProviderKey) -> CheckupView:
+    """The check-up, with a word about a key that may more than it should or is no secret."""
     told = [
         mark.warning
-        for mark in provider_row(provider).key_marks
-        if intake.has_mark(mark.begins, mark.but_not)
+        for mark in provider_row(key.provider).key_marks
+        if intake is not None and intake.has_mark(mark.begins, mark.but_not)
     ]
-    return {**checkup, "warnings": [*checkup.get("warnings", ()), *told]}
-
-
-def _keyless() -> set[str]:
-    return {CUSTOM.name} | {row.name for row in PROVIDERS.values() if row.is_local}
-
-
-def _validated(model: type[Any], intake: Intake) -> Any:
-    try:
-        return model.model_validate(intake.fields)
-    except ValidationError as error:
-        failed = problems_of(error)
-    raise failed
-
-
-def _where(
-    desk: Desk, provider: str | None, endpoints: dict[str, str] | None
-) -> tuple[str, dict[str, str]]:
-    """(provider's name, dialect → base URL), checked; the caller's endpoints win over the row's."""
-    if provider is not None and provider not in PROVIDERS:
-        raise ManageError(
-            "invalid_field",
-            f"There is no known provider “{provider[:64]}”; give `endpoints` instead.",
-            {"provider": "is not in GET /providers"},
+    if is_too_short(secret_length(key)):
+        told.append(
+            f"This secret is shorter than {SHORTEST_SECRET} characters: if the provider quotes it in "
+            "an error, that is not noticed."
         )
-    chosen = dict(endpoints or {})
-    if not chosen and provider is not None:
-        chosen = dict(PROVIDERS[provider].endpoints)
-    if not chosen:
-        raise ManageError(
-            "invalid_field",
-            "A provider key needs `endpoints` here.",
-            {"endpoints": "dialect to base URL, at least one"},
-        )
-    for dialect, url in chosen.items():
-        if dialect not in DEFAULT_AUTH or dialect not in DIALECTS:
-            raise ManageError(
-                "invalid_field",
-                f"There is no dialect “{dialect[:64]}”.",
-                {"endpoints": f"dialects are {', '.join(DEFAULT_AUTH)}"},
-            )
-        refused = desk.egress.refuse_url(url)
-        if refused:
-            raise ManageError(
-                "address_not_allowed",
-                f"The base URL for {dialect} is not allowed: {refused}.",
-                {"endpoints": refused},
-            )
-    return provider or CUSTOM.name, {dialect: url.rstrip("/") for dialect, url in chosen.items()}
-
-
-def _models(names: list[str] | None) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    for name in names:
-        if not name or len(name) > 256 or not name.isprintable():
-            raise ManageError(
-                "invalid_field",
-                "A model's name has 1 to 256 visible characters.",
-                {"models": "names or patterns with *"},
-            )
-    if sum("*" in name for name in names) > MOST_PATTERNS:
-        raise ManageError(
-            "invalid_field",
-            f"A provider key has at most {MOST_PATTERNS} patterns.",
-            {"models": f"at most {MOST_PATTERNS} with *"},
-        )
-    return tuple(dict.fromkeys(names))
+    return {**checkup, "warnings": [*checkup["warnings"], *told]}
 
 
 async def list_provider_keys(desk: Desk, actor: Actor) -> list[ProviderKey]:
-    require(actor, "provider_keys.read")
+    require(actor, Permission.PROVIDER_KEYS_READ)
     async with desk.database.read() as connection:
         return list(await provider_keys.list_all(connection, actor.owner_id))
 
 
 async def get_provider_key(desk: Desk, actor: Actor, key_id: str) -> ProviderKey:
-    require(actor, "provider_keys.read")
+    require(actor, Permission.PROVIDER_KEYS_READ)
     async with desk.database.read() as connection:
         key = await provider_keys.get(connection, actor.owner_id, key_id)
     if key is None:
@@ -231,74 +170,82 @@ async def get_provider_key(desk: Desk, actor: Actor, key_id: str) -> ProviderKey
 async def change_provider_key(
     desk: Desk, actor: Actor, key_id: str, intake: Intake, expected: str | None = None
 ) -> ProviderKey:
-    """Change what is in view; new endpoints need the secret again, because they are sealed in."""
-    wanted = _validated(_ChangedProviderKey, intake)
+    """Change what is in view; new endpoints need the secret again, because they are sealed in.
+    An altered row's provider is forgotten unless it is named again."""
+    wanted = validated(ChangedProviderKey, intake)
     given = set(intake.fields)
-    if "endpoints" in given and not intake.has_secret:
+    if given & {"provider", "endpoints"} and not intake.has_secret:
         raise ManageError(
-            "secret_required",
+            ErrorCode.SECRET_REQUIRED,
             "New endpoints need the provider's `secret` again.",
             {"secret": "send it with `endpoints`"},
         )
     if intake.has_secret and "endpoints" not in given:
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "A new secret goes to …/replace.",
             {"secret": "only together with `endpoints`"},
         )
-    async with change(desk, actor, "provider_keys.change", key_id) as made:
+    async with change(desk, actor, Permission.PROVIDER_KEYS_CHANGE, key_id) as made:
         key = await _stored(made, actor, key_id)
         refuse_stale(expected, governed(key))
-        values: dict[str, Any] = {}
+        values: ProviderKeyChange = {}
         if wanted.name is not None:
             values["name"] = checked_name(wanted.name)
-        for name in ("level", "weight", "status"):
-            if getattr(wanted, name) is not None:
-                values[name] = getattr(wanted, name)
+        if wanted.level is not None:
+            values["level"] = wanted.level
+        if wanted.weight is not None:
+            values["weight"] = wanted.weight
+        if wanted.status is not None:
+            values["status"] = ProviderKeyStatus(wanted.status)
         if "models" in given:
-            values["models"] = _models(wanted.models)
+            values["models"] = model_names(wanted.models)
         if wanted.endpoints is not None:
-            known = key.provider if key.provider in PROVIDERS else None
-            _, endpoints = _where(desk, known, wanted.endpoints)
-            auth = {name: provider_row(key.provider).auth_for(name) for name in endpoints}
-            values |= {"endpoints": endpoints, "auth": auth, "discovered": None}
+            # Named anew as for a new key; of the row only its provider, and only if it is unaltered.
+            provider, endpoints = where_to_send(desk, wanted.provider, wanted.endpoints)
+            if wanted.provider is None and opens(actor.vault, key):
+                provider = key.provider
+            auth = {name: provider_row(provider).auth_for(name) for name in endpoints}
+            values |= {"provider": provider, "endpoints": endpoints, "auth": auth}
+            values["discovered"] = None
             values |= _resealed(actor, key, intake, auth, endpoints)
         seen = {n: v for n, v in values.items() if n in _IN_VIEW}
         made.detail = {"fields": sorted(given), **changed_fields(key, seen)}
         if values:
             await provider_keys.update(made.connection, actor.owner_id, key_id, **values)
+        renewed = await renew_vault(made, actor) if "sealed" in values else None
+    if renewed is not None:
+        desk.room.witness.note(renewed)
     return replace(key, **values)
 
 
-def governed(key: ProviderKey) -> dict[str, Any]:
+def governed(key: ProviderKey) -> dict[str, object]:
     """What an owner may change about a key, for its version."""
     return {name: getattr(key, name) for name in sorted(_IN_VIEW)}
 
 
 async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, intake: Intake) -> Added:
-    """Seal a new secret in an existing key's place; models, level and name stay."""
-    require(actor, "provider_keys.replace")
-    if intake.fields:
-        name = sorted(intake.fields)[0]
-        raise ManageError(
-            "unknown_field", f"There is no field `{name[:64]}` here.", {name[:64]: "unknown"}
-        )
+    """Seal a new secret in an existing key's place; models, level and name stay.
+
+    It goes where the row says only if the old secret still opens under that row, else where the
+    request itself says.
+    """
+    require(actor, Permission.PROVIDER_KEYS_REPLACE)
+    wanted = validated(ReplacedProviderKey, intake)
     if not intake.has_secret:
-        raise ManageError("secret_required", "The new `secret` is missing.", {"secret": "missing"})
-    old = await get_provider_key(desk, actor, key_id)
-    if intake.is_keyless and old.provider not in _keyless():
         raise ManageError(
-            "invalid_field",
-            "Only local and custom servers may have no secret.",
-            {"secret": "must not be empty"},
+            ErrorCode.SECRET_REQUIRED, "The new `secret` is missing.", {"secret": "missing"}
         )
-    fresh = replace(old, **_resealed(actor, old, intake, old.auth, old.endpoints))
+    old = await get_provider_key(desk, actor, key_id)
+    where = await _where(desk, actor, old, wanted)
+    _refuse_keyless(intake, where.provider)
+    fresh = replace(where, **_resealed(actor, old, intake, where.auth, where.endpoints))
     fresh, checkup = await _checked(desk, actor, fresh)
-    checkup = _with_warnings(checkup, intake, old.provider)
-    async with change(desk, actor, "provider_keys.replace", key_id) as made:
+    checkup = _with_warnings(checkup, intake, fresh)
+    async with change(desk, actor, Permission.PROVIDER_KEYS_REPLACE, key_id) as made:
         stored = await _stored(made, actor, key_id)
         if stored.revision != old.revision:
-            raise ManageError("conflict", "The provider key was changed at the same time.")
+            raise ManageError(ErrorCode.CONFLICT, "The provider key was changed at the same time.")
         await provider_keys.update(
             made.connection,
             actor.owner_id,
@@ -308,14 +255,46 @@ async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, intake: In
             fingerprint=fresh.fingerprint,
             revision=fresh.revision,
             discovered=fresh.discovered,
-            health=_UNKNOWN_HEALTH,
+            provider=fresh.provider,
+            endpoints=fresh.endpoints,
+            auth=fresh.auth,
+            health=KeyHealth.OK,
             health_why=None,
         )
         await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
-        made.detail = {"checkup": checkup.get("state")}
+        made.detail = {"checkup": checkup["state"]}
+        renewed = await renew_vault(made, actor)
+    if renewed is not None:
+        desk.room.witness.note(renewed)
     desk.health.forget(key_id)
     await desk.database.forget_deleted()
     return Added(fresh, checkup)
+
+
+def _refuse_keyless(intake: Intake, provider: str) -> None:
+    if intake.is_keyless and provider not in keyless_providers():
+        raise ManageError(
+            ErrorCode.INVALID_FIELD,
+            "Only local and custom servers may have no secret.",
+            {"secret": "must not be empty"},
+        )
+
+
+async def _where(
+    desk: Desk, actor: Actor, old: ProviderKey, wanted: ReplacedProviderKey
+) -> ProviderKey:
+    """The row with the addresses for its new secret: those of the request, else its own if they are
+    as they were sealed."""
+    if wanted.provider is not None or wanted.endpoints is not None:
+        require(actor, Permission.PROVIDER_KEYS_CHANGE)
+        provider, endpoints = where_to_send(desk, wanted.provider, wanted.endpoints)
+        auth = {dialect: provider_row(provider).auth_for(dialect) for dialect in endpoints}
+        return replace(old, provider=provider, endpoints=endpoints, auth=auth, discovered=None)
+    if not opens(actor.vault, old):
+        # In a transaction: one whose vault has moved meanwhile is repeated, not refused.
+        async with change(desk, actor, Permission.PROVIDER_KEYS_REPLACE, old.id):
+            raise altered(old)
+    return old
 
 
 def _resealed(
@@ -324,7 +303,7 @@ def _resealed(
     intake: Intake,
     auth: Mapping[str, str],
     endpoints: Mapping[str, str],
-) -> dict[str, Any]:
+) -> ProviderKeyChange:
     """The columns of a new secret under the row's next revision."""
     revision = key.revision + 1
     sealed = intake.seal(
@@ -335,45 +314,52 @@ def _resealed(
         "last4": sealed.last4,
         "fingerprint": sealed.fingerprint,
         "revision": revision,
-        "health": _UNKNOWN_HEALTH,
+        "health": KeyHealth.OK,
         "health_why": None,
     }
 
 
 async def test_provider_key(desk: Desk, actor: Actor, key_id: str) -> Added:
     """Ask the provider now; the answer becomes the key's health and list of models."""
-    require(actor, "provider_keys.test")
+    require(actor, Permission.PROVIDER_KEYS_TEST)
     key = await get_provider_key(desk, actor, key_id)
     found = await probe(desk.room, key, actor.vault)
-    values: dict[str, Any] = {}
-    if found.state == "rejected":
-        values = {"health": REJECTED, "health_why": "The provider rejects the key."}
-    elif found.state == "ok":
-        values = {"health": "ok", "health_why": None}
+    values: ProviderKeyChange = {}
+    if found.state == ProbeState.REJECTED:
+        values = REJECTED
+    elif found.state == ProbeState.ALTERED:
+        values = ALTERED
+    elif found.state == ProbeState.OK:
+        values = {**WELL}
         if found.models is not None:
             values["discovered"] = found.models
-    async with change(desk, actor, "provider_keys.test", key_id) as made:
+    async with change(desk, actor, Permission.PROVIDER_KEYS_TEST, key_id) as made:
         await _stored(made, actor, key_id)
         if values:
             await provider_keys.update(made.connection, actor.owner_id, key_id, **values)
-        if found.state == "ok":
+        if found.state == ProbeState.OK:
             await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
-        elif found.state == "rejected":
-            occasion = Occasion(actor.owner_id, KEY_REJECTED, key_id, {"name": key.name})
+        elif values:
+            occasion = Occasion(
+                actor.owner_id, KIND_OF[values["health"]], key_id, {"name": key.name}
+            )
             await raise_notices(made.connection, [occasion])
         made.detail = {"checkup": found.state}
-    if found.state == "ok":
+    if found.state == ProbeState.OK:
         desk.health.forget(key_id)
-    return Added(replace(key, **values), found.view())
+    return Added(replace(key, **values), _with_warnings(found.view(), None, key))
 
 
-async def delete_provider_key(desk: Desk, actor: Actor, key_id: str) -> dict[str, Any]:
+async def delete_provider_key(desk: Desk, actor: Actor, key_id: str) -> Receipt:
     """Delete a key and answer with the receipt, which claims no more than is true."""
-    async with change(desk, actor, "provider_keys.delete", key_id) as made:
+    async with change(desk, actor, Permission.PROVIDER_KEYS_DELETE, key_id) as made:
         key = await _stored(made, actor, key_id)
         await provider_keys.delete(made.connection, actor.owner_id, key_id)
         await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
         made.detail = {"fingerprint": key.fingerprint}
+        renewed = await renew_vault(made, actor)
+    if renewed is not None:
+        desk.room.witness.note(renewed)
     await desk.database.forget_deleted()
     row = provider_row(key.provider)
     return {
@@ -381,9 +367,10 @@ async def delete_provider_key(desk: Desk, actor: Actor, key_id: str) -> dict[str
         "deleted": True,
         "fingerprint": key.fingerprint,
         "receipt": (
-            "The sealed key is gone from the live database and its log. Backups made before stay "
-            "openable by XAI API keys and recovery codes that were valid then. If the key may "
-            "have leaked together with a copy, revoke it at the provider."
+            "The sealed key is gone from the live database and its log"
+            + (", and its row opens nothing if it is written back. " if renewed else ". ")
+            + "Backups made before stay openable by XAI API keys and recovery codes that were valid "
+            "then. If the key may have leaked together with a copy, revoke it at the provider."
         ),
         "revoke_at": row.keys_url,
     }
@@ -397,4 +384,4 @@ async def _stored(made: Change, actor: Actor, key_id: str) -> ProviderKey:
 
 
 def _missing(key_id: str) -> ManageError:
-    return ManageError("not_found", f"There is no provider key “{key_id[:64]}” here.")
+    return ManageError(ErrorCode.NOT_FOUND, f"There is no provider key “{key_id[:64]}” here.")

@@ -13,14 +13,17 @@ from xairouter.clock import pause
 from xairouter.custody.slots import open_slot
 from xairouter.custody.vault import OpenVault
 from xairouter.custody.witness import UnknownVaultError
-from xairouter.domain.accounts import ACTIVE, ProviderKey
-from xairouter.domain.notices import ABOUT_KEYS, KEY_REJECTED, Occasion
+from xairouter.domain.accounts import KeyHealth, ProviderKey, ProviderKeyStatus
+from xairouter.domain.notices import ABOUT_KEYS, Occasion
+from xairouter.domain.permissions import ActedBy, SystemChange
 from xairouter.errors import CustodyError
-from xairouter.manage.desk import Desk, write_operation
+from xairouter.manage.desk import Desk, OperationEntry, write_operation
+from xairouter.manage.key_health import ALTERED, KIND_OF, REJECTED, WELL
 from xairouter.manage.notices import close_notices, raise_notices
-from xairouter.manage.probe import probe
+from xairouter.manage.probe import ProbeState, probe
 from xairouter.observe import log
 from xairouter.storage import changes, keys, owners, provider_keys, successions
+from xairouter.storage.provider_keys import ProviderKeyChange
 
 CONFIRM_EVERY_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 30.0
@@ -41,8 +44,7 @@ class Refresher:
         """Look every second which keys were rejected, and every half minute which are due for a
         refresh, until told to stop."""
         looked_at = self._seconds()
-        while not stop.is_set():
-            await pause(stop, CONFIRM_EVERY_SECONDS)
+        while await pause(stop, CONFIRM_EVERY_SECONDS):
             try:
                 await self.confirm()
                 if self._seconds() - looked_at >= LOOK_EVERY_SECONDS:
@@ -60,7 +62,7 @@ class Refresher:
                 if vault is None:
                     continue
                 for key in await provider_keys.list_all(connection, owner.id):
-                    if key.status == ACTIVE and self._is_due(key):
+                    if key.status == ProviderKeyStatus.ACTIVE and self._is_due(key):
                         due.append((key, vault))
         await asyncio.gather(*(self._ask(key, vault) for key, vault in due))
         return len(due)
@@ -96,64 +98,77 @@ class Refresher:
         that it rejects them, or that one stored as rejected serves again. Returns how many keys
         changed.
 
-        Without a vault at hand the second rejection in a row is certain enough.
+        A key that the provider accepts stays as it was: that call failed for reasons of its own.
+        Where nobody can be asked, the second rejection in a row is certain enough.
         """
         changed = 0
         health = self._desk.health
         for key in health.take_recovered():
-            changed += await self._store(key, dict(_WELL))
-        for key in health.take_rejected():
-            if key.health == "rejected":
-                continue
-            vault = await self._vault_at_hand(key.owner_id)
-            state = "unprobed"
-            if vault is not None:
-                async with self._slots:
-                    state = (await probe(self._desk.room, key, vault)).state
-            in_a_row = max((ailment.count for _, ailment in health.of(key)), default=0)
-            if state == "rejected" or (state == "unprobed" and in_a_row > 1):
-                changed += await self._store(key, dict(_REJECTED))
-        return changed
+            changed += await self._store(key, WELL)
+        found = await asyncio.gather(*(self._confirm(key) for key in health.take_rejected()))
+        return changed + sum(found)
+
+    async def _confirm(self, key: ProviderKey) -> bool:
+        vault = await self._vault_at_hand(key.owner_id)
+        state = ProbeState.UNPROBED
+        if vault is not None:
+            async with self._slots:
+                found = await probe(self._desk.room, key, vault)
+            # A provider that has no list of models may not have looked at the key.
+            if found.state != ProbeState.OK or found.status == 200:
+                state = found.state
+        if state == ProbeState.OK:
+            self._desk.health.refute(key)
+            return False
+        in_a_row = self._desk.health.believe(key)
+        if state == ProbeState.ALTERED:
+            return await self._store(key, ALTERED)
+        if state == ProbeState.REJECTED or (state == ProbeState.UNPROBED and in_a_row > 1):
+            return await self._store(key, REJECTED)
+        return False
 
     async def _ask(self, key: ProviderKey, vault: OpenVault) -> None:
         async with self._slots:
             self._asked_at[key.id] = self._seconds()
             found = await probe(self._desk.room, key, vault)
-        values: dict[str, object] = {}
-        if found.state == "ok":
+        values: ProviderKeyChange = {}
+        if found.state == ProbeState.OK:
             if found.models is not None and found.models != key.discovered:
                 values["discovered"] = found.models
-            if key.health != "ok":
-                values |= _WELL
-        elif found.state == "rejected" and key.health != "rejected":
-            values = dict(_REJECTED)
+            if key.health != KeyHealth.OK:
+                values.update(WELL)
+        elif found.state == ProbeState.REJECTED and key.health != KeyHealth.REJECTED:
+            values = REJECTED
+        elif found.state == ProbeState.ALTERED and key.health != KeyHealth.ALTERED:
+            values = ALTERED
         if values:
             await self._store(key, values)
 
-    async def _store(self, key: ProviderKey, values: dict[str, object]) -> bool:
+    async def _store(self, key: ProviderKey, values: ProviderKeyChange) -> bool:
         """Change what is known of a key, with the notice that goes with it."""
         async with self._desk.database.write() as connection:
             stored = await provider_keys.get(connection, key.owner_id, key.id)
             if stored is None or stored.revision != key.revision:
                 return False
             await provider_keys.update(connection, key.owner_id, key.id, **values)
-            if values.get("health") == "rejected":
-                occasion = Occasion(key.owner_id, KEY_REJECTED, key.id, {"name": key.name})
+            kind = KIND_OF.get(values.get("health", KeyHealth.OK))
+            if kind is not None:
+                occasion = Occasion(key.owner_id, kind, key.id, {"name": key.name})
                 await raise_notices(connection, [occasion])
-            elif values.get("health") == "ok":
+            elif values.get("health") == KeyHealth.OK:
                 await close_notices(connection, key.owner_id, ABOUT_KEYS, key.id)
-            await changes.announce(connection, key.owner_id, "provider_keys.refresh", key.id)
+            await changes.announce(
+                connection, key.owner_id, SystemChange.PROVIDER_KEYS_REFRESH, key.id
+            )
             await write_operation(
                 connection,
-                owner_id=key.owner_id,
-                actor="refresh",
-                verb="provider_keys.refresh",
-                target_id=key.id,
-                detail={"fields": sorted(values)},
+                OperationEntry(
+                    owner_id=key.owner_id,
+                    actor=ActedBy.REFRESH,
+                    verb=SystemChange.PROVIDER_KEYS_REFRESH,
+                    target_id=key.id,
+                    detail={"fields": sorted(values)},
+                ),
             )
         await self._desk.directory.changed(key.owner_id)
         return True
-
-
-_WELL = {"health": "ok", "health_why": None}
-_REJECTED = {"health": "rejected", "health_why": "The provider rejects the key."}

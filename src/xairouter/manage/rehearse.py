@@ -1,27 +1,36 @@
 """Rehearsal: the recorded calls of the last days against proposed rules or routing, nothing stored.
 
-The replay runs in a process of its own at low priority, so that no call notices it.
+The replay runs in a process of its own at low priority, so that no call notices it: one at a time,
+and one for an owner (``rehearsals``).
 """
 
 import asyncio
 import multiprocessing
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
 import sqlalchemy as sa
 
 from xairouter.clock import now_ms
 from xairouter.directory.prices import price_of
 from xairouter.domain.accounts import Account, OwnerSettings, ProviderKey
+from xairouter.domain.permissions import Permission
 from xairouter.domain.prices import Price
 from xairouter.domain.rules import Rules
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.desk import Actor, Desk, require, within_reach
-from xairouter.manage.routing import checked_routing
-from xairouter.manage.rules import checked, merged, refuse_wider, rules_view, stored_text
+from xairouter.manage.routing import RoutingView, checked_routing
+from xairouter.manage.rules import (
+    RulesView,
+    checked,
+    merged,
+    refuse_wider,
+    shown_rules,
+    stored_text,
+)
 from xairouter.manage.views import usd
 from xairouter.policy.catalogue import compile_catalogue
 from xairouter.policy.interface import OwnerView
@@ -37,6 +46,8 @@ from xairouter.storage.tables import usage_hours, usage_records
 DAY_MS = 86_400_000
 MOST_SECONDS = 120.0
 _FETCH = 5000
+_START = "spawn"
+"""How the replay's process starts: from nothing, with no opened vault in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +57,100 @@ class Job:
     database_url: str = field(repr=False)
     owner_id: str
     settings: OwnerSettings
-    prices: dict[str, Any]
+    prices: Mapping[str, object]
     keys: tuple[ProviderKey, ...]
     accounts: tuple[Account, ...]
-    routing: dict[str, Any]
+    routing: Mapping[str, object]
     since_ms: int
     within: tuple[str, ...] | None
     new_rules: tuple[str, str] | None = None
-    new_routing: dict[str, Any] | None = None
+    new_routing: RoutingView | None = None
+
+
+class DiffLine(TypedDict):
+    """Where two documents differ, and what stands there."""
+
+    rule: str
+    before: object
+    after: object
+
+
+class RefusedCalls(TypedDict):
+    """Calls that would have been refused, by error code and by account, with examples."""
+
+    calls: int
+    cost_usd: float | None
+    by_code: dict[str, int]
+    by_account: dict[str, int]
+    examples: list[dict[str, str]]
+
+
+class AdmittedCalls(TypedDict):
+    """Refused calls that would have been admitted."""
+
+    calls: int
+
+
+Reroute = TypedDict("Reroute", {"from": str, "to": str, "calls": int})
+"""Calls that would have gone from one route to another."""
+
+
+class ReroutedCalls(TypedDict):
+    """Calls that would have gone elsewhere; ``unpriced`` are those whose cost there is unknown."""
+
+    calls: int
+    cost_difference_usd: float | None
+    unpriced: int
+    by_route: list[Reroute]
+
+
+class BothCosts(TypedDict):
+    """What the calls cost, and what they would have."""
+
+    recorded: float | None
+    proposed: float | None
+
+
+class RehearsalView(TypedDict):
+    """What would have become of the calls of some days."""
+
+    days: int
+    calls: int
+    refused: RefusedCalls
+    admitted: AdmittedCalls
+    rerouted: ReroutedCalls
+    cost_usd: BothCosts
+    sentence: str
+
+
+class RehearsedRules(RulesView):
+    """Proposed rules, how they differ, and what they would have done."""
+
+    diff: list[DiffLine]
+    rehearsal: RehearsalView
+
+
+class RehearsedRouting(RoutingView):
+    """The same for routing."""
+
+    diff: list[DiffLine]
+    rehearsal: RehearsalView
 
 
 async def rehearse_rules(
-    desk: Desk, actor: Actor, account_id: str, document: dict[str, Any], *, patch: bool, days: int
-) -> dict[str, Any]:
+    desk: Desk,
+    actor: Actor,
+    account_id: str,
+    document: Mapping[str, object],
+    *,
+    patch: bool,
+    days: int,
+) -> RehearsedRules:
     """What an account's rules would be, how that differs, and which calls of the last days they
     would have refused or sent elsewhere. Raises what writing them would."""
-    require(actor, "rules.change")
-    async with desk.database.read(seconds=None) as connection:
-        chain = await within_reach(connection, actor, "rules.change", account_id)
+    require(actor, Permission.RULES_CHANGE)
+    async with desk.database.snapshot() as connection:
+        chain = await within_reach(connection, actor, Permission.RULES_CHANGE, account_id)
         below = await owners.subtree_of(connection, actor.owner_id, account_id)
     wanted: Rules
     if patch:
@@ -71,37 +158,39 @@ async def rehearse_rules(
         wanted = checked(merged(own, document))
     else:
         wanted = checked(document)
-    refuse_wider(wanted, chain[:-1])
+    await asyncio.to_thread(refuse_wider, wanted, chain[:-1])
     text = stored_text(wanted)
-    proposed = rules_view((*chain[:-1], replace(chain[-1], rules=text)))
+    proposed = await shown_rules((*chain[:-1], replace(chain[-1], rules=text)))
     within = None if account_id == actor.owner_id else tuple(below)
     job = await _job(desk, actor, days, within)
-    found = await _run(replace(job, new_rules=(account_id, text)))
+    async with desk.rehearsals.turn(actor.owner_id):
+        found = await _run(replace(job, new_rules=(account_id, text)))
     return {
         **proposed,
-        "diff": _diff(rules_view(chain)["effective"], proposed["effective"]),
+        "diff": _diff((await shown_rules(chain))["effective"], proposed["effective"]),
         "rehearsal": _view(found, days),
     }
 
 
 async def rehearse_routing(
-    desk: Desk, actor: Actor, document: dict[str, Any], *, days: int
-) -> dict[str, Any]:
+    desk: Desk, actor: Actor, document: Mapping[str, object], *, days: int
+) -> RehearsedRouting:
     """The same for the owner's routing."""
-    require(actor, "routing.change")
+    require(actor, Permission.ROUTING_CHANGE)
     wanted = checked_routing(document)
     job = await _job(desk, actor, days, None)
-    found = await _run(replace(job, new_routing=wanted))
+    async with desk.rehearsals.turn(actor.owner_id):
+        found = await _run(replace(job, new_routing=wanted))
     return {**wanted, "diff": _diff(job.routing, wanted), "rehearsal": _view(found, days)}
 
 
 async def _job(desk: Desk, actor: Actor, days: int, within: tuple[str, ...] | None) -> Job:
-    async with desk.database.read(seconds=None) as connection:
+    async with desk.database.snapshot() as connection:
         owner = await owners.get_owner(connection, actor.owner_id)
         tree = await owners.tree_of(connection, actor.owner_id)
         keys = await provider_keys.list_all(connection, actor.owner_id)
     if owner is None:
-        raise ManageError("not_found", "The owner is gone.")
+        raise ManageError(ErrorCode.NOT_FOUND, "The owner is gone.")
     return Job(
         desk.database.url,
         actor.owner_id,
@@ -119,7 +208,7 @@ async def _run(job: Job) -> Found:
     """Run a job in a process of its own; raises ManageError if that takes too long."""
     loop = asyncio.get_running_loop()
     pool = ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_quietly
+        1, mp_context=multiprocessing.get_context(_START), initializer=_quietly
     )
     try:
         async with asyncio.timeout(MOST_SECONDS):
@@ -127,7 +216,9 @@ async def _run(job: Job) -> Found:
     except TimeoutError:
         for process in list((pool._processes or {}).values()):  # noqa: SLF001 -- no public way to end it
             process.kill()
-        raise ManageError("conflict", "The rehearsal takes too long; ask for fewer days.") from None
+        raise ManageError(
+            ErrorCode.CONFLICT, "The rehearsal takes too long; ask for fewer days."
+        ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -150,7 +241,7 @@ async def _work(job: Job) -> Found:
         return price_of(before.view, listed, provider, model)
 
     before = _world(job, find_price, job.routing, None)
-    routing = job.new_routing if job.new_routing is not None else job.routing
+    routing: Mapping[str, object] = job.new_routing if job.new_routing is not None else job.routing
     after = _world(job, find_price, routing, job.new_rules)
 
     database = Database(job.database_url)
@@ -164,7 +255,7 @@ async def _work(job: Job) -> Found:
 
 
 def _world(
-    job: Job, find_price: FindPrice, routing: dict[str, Any], changed: tuple[str, str] | None
+    job: Job, find_price: FindPrice, routing: Mapping[str, object], changed: tuple[str, str] | None
 ) -> World:
     accounts = {account.id: account for account in job.accounts}
     if changed is not None and changed[0] in accounts:
@@ -181,7 +272,7 @@ def _world(
     return World(view, accounts, find_price)
 
 
-async def _parts(database: Database, job: Job) -> AsyncIterator[Sequence[Sequence[Any]]]:
+async def _parts(database: Database, job: Job) -> AsyncIterator[Sequence[Sequence[object]]]:
     """The recorded calls, oldest first, some thousand at a time: each part a query of its own, so
     that no snapshot is held for long."""
     columns = usage_records.c
@@ -221,7 +312,7 @@ async def _spent_before(database: Database, job: Job) -> dict[str, int]:
     async with database.read(seconds=None) as connection:
         for account in wanted:
             below = await owners.subtree_of(connection, job.owner_id, account.id)
-            query = sa.select(sa.func.sum(hours.cost_nano)).where(
+            query = sa.select(sa.func.sum(hours.counted_nano)).where(
                 hours.owner_id == job.owner_id,
                 hours.hour_ms < job.since_ms,
                 hours.account_id.in_(below),
@@ -230,7 +321,7 @@ async def _spent_before(database: Database, job: Job) -> dict[str, int]:
     return spent
 
 
-def _view(found: Found, days: int) -> dict[str, Any]:
+def _view(found: Found, days: int) -> RehearsalView:
     return {
         "days": days,
         "calls": found.calls,
@@ -271,7 +362,7 @@ def _sentence(found: Found, days: int) -> str:
     return ", ".join(parts) + "."
 
 
-def _diff(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
+def _diff(before: object, after: object, path: str = "") -> list[DiffLine]:
     """Where two documents differ: path, before, after."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [

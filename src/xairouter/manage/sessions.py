@@ -6,21 +6,20 @@ issued for it, the playground's key, ends with it.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import fresh_id, made_at_ms, now_ms
 from xairouter.custody.formats import look_up_id, new_link_token
 from xairouter.custody.slots import Place, issue
-from xairouter.domain.accounts import CALL
-from xairouter.domain.slots import SESSION, Slot
-from xairouter.errors import ManageError
+from xairouter.domain.accounts import KeyScope
+from xairouter.domain.permissions import Permission, SystemChange
+from xairouter.domain.slots import LIVES_MS, Slot, SlotPurpose
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.desk import Actor, Desk, change
-from xairouter.manage.owners import Secrets, add_key
+from xairouter.manage.owners import NewKey, Secrets, add_key
 from xairouter.storage import changes, keys
 
-ABSOLUTE_MS = 12 * 3_600_000
 PLAYGROUND_MS = 3_600_000
 PLAYGROUND = "playground"
 MOST_PLAYGROUND_KEYS = 10
@@ -33,9 +32,9 @@ async def open_session(desk: Desk, actor: Actor) -> str:
     token = new_link_token()
     view = await desk.directory.owner(actor.owner_id)
     ends = now_ms() + view.settings.session_minutes * 60_000
-    async with change(desk, actor, "session.open") as made:
+    async with change(desk, actor, Permission.SESSION_OPEN) as made:
         caller = actor.caller
-        place = Place(fresh_id("slot"), SESSION, caller.account.id, caller.key.id, ends)
+        place = Place(fresh_id("slot"), SlotPurpose.SESSION, caller.account.id, caller.key.id, ends)
         slot = issue(actor.vault, place, token.encode("ascii"), look_up_id(token))
         await keys.add_slot(made.connection, slot)
         made.target_id = slot.id
@@ -45,27 +44,29 @@ async def open_session(desk: Desk, actor: Actor) -> str:
 async def keep_alive(desk: Desk, token: str) -> None:
     """Move the session's idle end; written at most once a minute."""
     known = await desk.directory.resolve(look_up_id(token))
-    if known is None or known.slot.purpose != SESSION:
+    if known is None or known.slot.purpose != SlotPurpose.SESSION:
         return
     slot = known.slot
     view = await desk.directory.owner(slot.owner_id)
     ends = now_ms() + view.settings.session_minutes * 60_000
-    ends = min(ends, made_at_ms(slot.id) + ABSOLUTE_MS)
+    ends = min(ends, made_at_ms(slot.id) + LIVES_MS[SlotPurpose.SESSION])
+    if known.caller.key.expires_at_ms is not None:
+        ends = min(ends, known.caller.key.expires_at_ms)
     if slot.expires_at_ms is not None and ends - slot.expires_at_ms < _RENEW_MS:
         return
     async with desk.database.write() as connection:
-        await keys.put_slot(connection, replace(slot, expires_at_ms=ends))
-        await changes.announce(connection, slot.owner_id, "session.kept", slot.id)
+        await keys.move_slot_expiry(connection, slot.owner_id, slot.id, ends)
+        await changes.announce(connection, slot.owner_id, SystemChange.SESSION_KEPT, slot.id)
     await desk.directory.changed(slot.owner_id)
 
 
 async def close_session(desk: Desk, actor: Actor, token: str, *, everywhere: bool) -> None:
     """End a session, or every session of the key that opened it."""
-    async with change(desk, actor, "session.close") as made:
+    async with change(desk, actor, Permission.SESSION_CLOSE) as made:
         slots = [
             slot
             for slot in await keys.list_slots(made.connection, actor.owner_id)
-            if slot.purpose == SESSION
+            if slot.purpose == SlotPurpose.SESSION
             and (
                 slot.look_up_id == look_up_id(token)
                 or (everywhere and slot.key_id == actor.caller.key.id)
@@ -79,7 +80,7 @@ async def close_session(desk: Desk, actor: Actor, token: str, *, everywhere: boo
 async def end_sessions(connection: AsyncConnection, owner_id: str, slots: Iterable[Slot]) -> None:
     """Remove session slots, and the keys that were issued for those sessions, in the caller's
     transaction."""
-    ended = {slot.id for slot in slots if slot.purpose == SESSION}
+    ended = {slot.id for slot in slots if slot.purpose == SlotPurpose.SESSION}
     if not ended:
         return
     issued = [
@@ -102,11 +103,13 @@ async def open_playground(desk: Desk, actor: Actor, token: str) -> Secrets:
     """A key of scope ``call`` for the playground of this session: it lives an hour, and ends with
     the session. The page holds it in its memory only, so that no cookie ever opens the data plane.
     """
-    async with change(desk, actor, "playground.open") as made:
+    async with change(desk, actor, Permission.PLAYGROUND_OPEN) as made:
         slots = await keys.list_slots(made.connection, actor.owner_id)
         session = next((slot for slot in slots if slot.look_up_id == look_up_id(token)), None)
-        if session is None or session.purpose != SESSION:
-            raise ManageError("forbidden", "The playground opens in a console session only.")
+        if session is None or session.purpose != SlotPurpose.SESSION:
+            raise ManageError(
+                ErrorCode.FORBIDDEN, "The playground opens in a console session only."
+            )
         account = actor.caller.account
         living = [
             key
@@ -119,10 +122,7 @@ async def open_playground(desk: Desk, actor: Actor, token: str) -> Secrets:
             made.connection,
             actor.vault,
             account,
-            PLAYGROUND,
-            CALL,
-            now_ms() + PLAYGROUND_MS,
-            session_id=session.id,
+            NewKey(PLAYGROUND, KeyScope.CALL, now_ms() + PLAYGROUND_MS, session.id),
         )
         made.target_id = key.id
     return Secrets(account, key, api_key)

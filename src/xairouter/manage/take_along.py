@@ -5,24 +5,43 @@ recovery codes that open them here. Usage records are exported by themselves, pa
 """
 
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 from xairouter.clock import now_ms, rfc3339
+from xairouter.domain.permissions import Permission
+from xairouter.domain.slots import SlotPurpose
 from xairouter.manage.desk import Actor, Desk, change
 from xairouter.storage import keys, owners, provider_keys
 
 FORMAT = "xairouter/owner/v1"
 
 
-async def export_owner(desk: Desk, actor: Actor) -> dict[str, Any]:
+class OwnerDocument(TypedDict):
+    """Everything of an owner; rows as they are stored, bytes in base64."""
+
+    format: str
+    exported_at: str
+    owner_id: str
+    vault_epoch: int
+    settings: dict[str, object]
+    routing: dict[str, object]
+    prices: dict[str, object]
+    accounts: list[dict[str, object]]
+    api_keys: list[dict[str, object]]
+    slots: list[dict[str, object]]
+    provider_keys: list[dict[str, object]]
+
+
+async def export_owner(desk: Desk, actor: Actor) -> OwnerDocument:
     """Accounts, XAI API keys without their secrets, slots, sealed provider keys, settings, routing
     and prices; bytes are base64. Sessions and open invitations stay behind."""
-    async with change(desk, actor, "vault.export", actor.owner_id) as made:
+    async with change(desk, actor, Permission.VAULT_EXPORT, actor.owner_id) as made:
         connection, owner_id = made.connection, actor.owner_id
         owner = await owners.get_owner(connection, owner_id)
         assert owner is not None
-        document = {
+        document: OwnerDocument = {
             "format": FORMAT,
             "exported_at": rfc3339(now_ms()),
             "owner_id": owner_id,
@@ -39,21 +58,22 @@ async def export_owner(desk: Desk, actor: Actor) -> dict[str, Any]:
             "slots": [
                 _plain(asdict(one))
                 for one in await keys.list_slots(connection, owner_id)
-                if one.purpose in ("api_key", "recovery")
+                if one.purpose in (SlotPurpose.API_KEY, SlotPurpose.RECOVERY)
             ],
             "provider_keys": [
                 _plain(asdict(one)) for one in await provider_keys.list_all(connection, owner_id)
             ],
         }
         made.detail = {
-            name: len(found)
-            for name in ("accounts", "api_keys", "slots", "provider_keys")
-            if isinstance(found := document[name], list)
+            "accounts": len(document["accounts"]),
+            "api_keys": len(document["api_keys"]),
+            "slots": len(document["slots"]),
+            "provider_keys": len(document["provider_keys"]),
         }
     return document
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _plain(row: Mapping[str, object]) -> dict[str, object]:
     return {
         name: b64encode(value).decode() if isinstance(value, bytes) else value
         for name, value in row.items()

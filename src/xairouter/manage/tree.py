@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.domain.accounts import Account
+from xairouter.domain.permissions import Permission, Reach
 from xairouter.manage.desk import Actor, Desk, require, within_reach
-from xairouter.manage.permissions import TREE
 from xairouter.manage.usage import known_cost
 from xairouter.storage import keys, owners, provider_keys, rollups
+from xairouter.storage.sums import SumRow
 
 MOST_FOUND = 50
 
@@ -45,9 +45,9 @@ async def branch(
     since_ms: int | None,
 ) -> Branch:
     """The accounts right below one, with their use since an instant, or without (None)."""
-    require(actor, "accounts.read")
-    async with desk.database.read() as connection:
-        chain = await within_reach(connection, actor, "accounts.read", account_id)
+    require(actor, Permission.ACCOUNTS_READ)
+    async with desk.database.snapshot() as connection:
+        chain = await within_reach(connection, actor, Permission.ACCOUNTS_READ, account_id)
         page = await owners.children_of(
             connection, actor.owner_id, account_id, after=cursor or "", limit=limit
         )
@@ -59,12 +59,12 @@ async def branch(
 async def search(desk: Desk, actor: Actor, text: str, *, since_ms: int | None) -> list[Node]:
     """Accounts within reach whose name, e-mail address or id holds the text, at most fifty, with
     their use since an instant or without (None)."""
-    reach = require(actor, "accounts.read")
-    async with desk.database.read() as connection:
+    reach = require(actor, Permission.ACCOUNTS_READ)
+    async with desk.database.snapshot() as connection:
         found = await owners.find_by_name(
-            connection, actor.owner_id, text, limit=MOST_FOUND if reach == TREE else 2000
+            connection, actor.owner_id, text, limit=MOST_FOUND if reach == Reach.TREE else 2000
         )
-        if reach != TREE:
+        if reach != Reach.TREE:
             below = await owners.subtree_of(connection, actor.owner_id, actor.caller.account.id)
             mine = set(below)
             found = [account for account in found if account.id in mine]
@@ -99,20 +99,25 @@ async def use_below(
     wanted = set(account_ids)
     parents = await owners.parents_of(connection, owner_id)
     filters = rollups.Filters(from_ms=since_ms)
-    sums = {one: dict.fromkeys(("calls", "cost_nano", "unpriced"), 0) for one in wanted}
+    sums: dict[str, SumRow] = {
+        one: {"group": one, "calls": 0, "cost_nano": 0, "unpriced": 0} for one in wanted
+    }
     for row in await rollups.totals(
         connection, owner_id, filters, "account", ("calls", "cost_nano", "unpriced")
     ):
-        at: str | None = row["group"]
-        while at is not None:
+        at = row["group"]
+        while isinstance(at, str):
             if at in wanted:
-                for name in sums[at]:
-                    sums[at][name] += row[name]
+                sums[at]["calls"] += row["calls"]
+                sums[at]["cost_nano"] += row["cost_nano"]
+                sums[at]["unpriced"] += row["unpriced"]
             at = parents.get(at)
     return {one: (found["calls"], known_cost(found)) for one, found in sums.items()}
 
 
-async def names(desk: Desk, actor: Actor, group_by: str, ids: Iterable[Any]) -> Mapping[Any, str]:
+async def names(
+    desk: Desk, actor: Actor, group_by: str, ids: Iterable[object]
+) -> Mapping[str, str]:
     """The names behind ids of accounts, XAI API keys or provider keys, of deleted ones too where
     they are still known; other groups are their own names."""
     wanted = [one for one in ids if isinstance(one, str)]

@@ -1,29 +1,62 @@
 """The owner's vault: what is in it, re-key, take-over, a new recovery code, grants, slots."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.formats import look_up_id
 from xairouter.custody.intake import Sealed, reseal
-from xairouter.custody.slots import Place, is_ours, issue, reseal_all
+from xairouter.custody.slots import Place, is_current, issue, reseal_all
 from xairouter.custody.vault import OpenVault, new_vault, next_epoch
 from xairouter.custody.witness import succession
-from xairouter.domain.accounts import DELETED, MANAGE, ProviderKey
-from xairouter.domain.slots import AUTOMATION, RECOVERY, Slot
-from xairouter.errors import CustodyError, ManageError
+from xairouter.domain.accounts import KeyScope, KeyStatus, ProviderKey
+from xairouter.domain.permissions import Permission
+from xairouter.domain.slots import Slot, SlotPurpose
+from xairouter.errors import CustodyError, ErrorCode, ManageError
 from xairouter.manage.desk import Actor, Change, Desk, StaleVaultError, change, require
-from xairouter.manage.owners import OWNER_KEY_NAME, Secrets, add_key, add_recovery_code
+from xairouter.manage.owners import OWNER_KEY_NAME, NewKey, Secrets, add_key, add_recovery_code
 from xairouter.manage.views import instant
 from xairouter.storage import keys, owners, provider_keys, successions
 
 OLD_CODE_MS = 7 * 86_400_000
+MOST_RENEWED = 1_000
+"""Slots and provider keys of a vault that is renewed with each deletion."""
 
 
-async def show_vault(desk: Desk, actor: Actor) -> dict[str, Any]:
+class SlotView(TypedDict):
+    """A slot: what opens it, whether it is sealed (not suspended) and was issued by this vault."""
+
+    id: str
+    purpose: SlotPurpose
+    account_id: str
+    key_id: str | None
+    sealed: bool
+    genuine: bool
+    expires_at: str | None
+
+
+class VaultView(TypedDict):
+    """A vault: its epoch, whether the operator saw the first secrets, and every slot."""
+
+    epoch: int
+    seen_by_operator: bool
+    slots: list[SlotView]
+
+
+class Renewed(TypedDict):
+    """How many slots and provider keys were sealed anew, and the ids of those that were not."""
+
+    epoch: int
+    slots: int
+    provider_keys: int
+    left_out: list[str]
+
+
+async def show_vault(desk: Desk, actor: Actor) -> VaultView:
     """Epoch, whether the operator saw the first secrets, and every slot."""
-    require(actor, "vault.read")
+    require(actor, Permission.VAULT_READ)
     async with desk.database.read() as connection:
         owner = await owners.get_owner(connection, actor.owner_id)
         slots = await keys.list_slots(connection, actor.owner_id)
@@ -31,39 +64,41 @@ async def show_vault(desk: Desk, actor: Actor) -> dict[str, Any]:
     return {
         "epoch": owner.vault_epoch,
         "seen_by_operator": owner.seen_by_operator,
-        "slots": [slot_view(slot, genuine=is_ours(actor.vault, slot)) for slot in slots],
+        "slots": [slot_view(slot, genuine=is_current(actor.vault, slot)) for slot in slots],
     }
 
 
-def slot_view(slot: Slot, *, genuine: bool) -> dict[str, Any]:
+def slot_view(slot: Slot, *, genuine: bool) -> SlotView:
     return {
         "id": slot.id,
         "purpose": slot.purpose,
         "account_id": slot.account_id,
-        "key_id": slot.key_id if slot.purpose not in (RECOVERY, AUTOMATION) else None,
+        "key_id": slot.key_id
+        if slot.purpose not in (SlotPurpose.RECOVERY, SlotPurpose.AUTOMATION)
+        else None,
         "sealed": slot.ciphertext is not None,
         "genuine": genuine,
         "expires_at": instant(slot.expires_at_ms),
     }
 
 
-async def rekey(desk: Desk, actor: Actor) -> dict[str, Any]:
+async def rekey(desk: Desk, actor: Actor) -> Renewed:
     """A new vault key: every genuine slot and every provider key is sealed anew.
 
     Computed off the loop and outside the transaction, committed only if the vault has not moved
     meanwhile (else StaleVaultError: open it anew and repeat). Slots that were not issued by this
     vault are left out, removed and reported.
     """
-    require(actor, "vault.rekey")
+    require(actor, Permission.VAULT_REKEY)
     async with desk.database.read() as connection:
         owner = await owners.get_owner(connection, actor.owner_id)
         slots = await keys.list_slots(connection, actor.owner_id)
         sealed = await provider_keys.list_all(connection, actor.owner_id)
     assert owner is not None
     vault, fresh = actor.vault, next_epoch(actor.vault)
-    moved, foreign = await asyncio.to_thread(reseal_all, fresh, slots)
+    moved, foreign = await asyncio.to_thread(reseal_all, vault, fresh, slots)
     renewed, unopened = await asyncio.to_thread(_reseal_keys, vault, fresh, sealed)
-    async with change(desk, actor, "vault.rekey", actor.owner_id) as made:
+    async with change(desk, actor, Permission.VAULT_REKEY, actor.owner_id) as made:
         if not await owners.advance_vault(
             made.connection,
             actor.owner_id,
@@ -87,7 +122,37 @@ async def rekey(desk: Desk, actor: Actor) -> dict[str, Any]:
     }
 
 
-async def _same_as_read(made: Change, actor: Actor, slots: Any, sealed: Any) -> None:
+async def renew_vault(made: Change, actor: Actor) -> OpenVault | None:
+    """Move the vault to a new epoch in the transaction that deleted something or sealed a new secret
+    in its place, so that the former rows open nothing when they are written back; the vault's witness
+    must note the answer once the transaction has committed.
+
+    None, and nothing is renewed, where there are so many slots that this would take seconds.
+    """
+    connection, vault = made.connection, actor.vault
+    slots = await keys.list_slots(connection, actor.owner_id)
+    sealed = await provider_keys.list_all(connection, actor.owner_id)
+    if len(slots) + len(sealed) > MOST_RENEWED:
+        return None
+    owner = await owners.get_owner(connection, actor.owner_id)
+    assert owner is not None
+    fresh = next_epoch(vault)
+    moved, _ = await asyncio.to_thread(reseal_all, vault, fresh, slots)
+    renewed, _ = await asyncio.to_thread(_reseal_keys, vault, fresh, sealed)
+    if not await owners.advance_vault(
+        connection, actor.owner_id, expected_revision=owner.vault_revision, epoch=fresh.epoch
+    ):
+        raise StaleVaultError
+    for slot in moved:
+        await keys.put_slot(connection, slot)
+    for key_id, blob in renewed.items():
+        await provider_keys.update(connection, actor.owner_id, key_id, sealed=blob.sealed)
+    return fresh
+
+
+async def _same_as_read(
+    made: Change, actor: Actor, slots: Sequence[Slot], sealed: Sequence[ProviderKey]
+) -> None:
     """What was sealed anew outside must be what stands in the database now."""
     now_slots = await keys.list_slots(made.connection, actor.owner_id)
     now_keys = await provider_keys.list_all(made.connection, actor.owner_id)
@@ -98,7 +163,7 @@ async def _same_as_read(made: Change, actor: Actor, slots: Any, sealed: Any) -> 
 
 
 def _reseal_keys(
-    vault: OpenVault, onto: OpenVault, sealed: Any
+    vault: OpenVault, onto: OpenVault, sealed: Sequence[ProviderKey]
 ) -> tuple[dict[str, Sealed], list[str]]:
     """(id → sealed anew, ids that do not open)."""
     renewed: dict[str, Sealed] = {}
@@ -117,7 +182,7 @@ async def take_over(desk: Desk, actor: Actor) -> Secrets:
     Every XAI API key of the tree ends, because a new root cannot be given to keys whose secrets
     are not known; provider keys are sealed anew.
     """
-    async with change(desk, actor, "vault.take_over", actor.owner_id) as made:
+    async with change(desk, actor, Permission.VAULT_TAKE_OVER, actor.owner_id) as made:
         connection = made.connection
         owner = await owners.get_owner(connection, actor.owner_id)
         account = await owners.get_account(connection, actor.owner_id, actor.owner_id)
@@ -131,7 +196,7 @@ async def take_over(desk: Desk, actor: Actor) -> Secrets:
         now = now_ms()
         for key in await keys.list_keys(connection, actor.owner_id):
             await keys.update_key(
-                connection, actor.owner_id, key.id, status=DELETED, deleted_at_ms=now
+                connection, actor.owner_id, key.id, status=KeyStatus.DELETED, deleted_at_ms=now
             )
         for key_id, blob in renewed.items():
             await provider_keys.update(
@@ -145,7 +210,9 @@ async def take_over(desk: Desk, actor: Actor) -> Secrets:
             seen_by_operator=False,
         )
         await successions.add(connection, succession(actor.vault, fresh))
-        new_key, api_key = await add_key(connection, fresh, account, OWNER_KEY_NAME, MANAGE)
+        new_key, api_key = await add_key(
+            connection, fresh, account, NewKey(OWNER_KEY_NAME, KeyScope.MANAGE)
+        )
         code = await add_recovery_code(connection, fresh, account)
         made.detail = {"unopened": unopened}
     desk.room.witness.note(fresh)
@@ -156,29 +223,29 @@ async def take_over(desk: Desk, actor: Actor) -> Secrets:
 async def new_recovery_code(desk: Desk, actor: Actor) -> str:
     """A new recovery code; the old one works seven more days, so that a stolen key cannot lock
     its owner out."""
-    async with change(desk, actor, "vault.recovery_code", actor.owner_id) as made:
+    async with change(desk, actor, Permission.VAULT_RECOVERY_CODE, actor.owner_id) as made:
         account = await owners.get_account(made.connection, actor.owner_id, actor.owner_id)
         assert account is not None
         ends = now_ms() + OLD_CODE_MS
         for slot in await keys.list_slots(made.connection, actor.owner_id):
-            if slot.purpose == RECOVERY and (slot.expires_at_ms or ends) >= ends:
+            if slot.purpose == SlotPurpose.RECOVERY and (slot.expires_at_ms or ends) >= ends:
                 await keys.put_slot(made.connection, replace(slot, expires_at_ms=ends))
         return await add_recovery_code(made.connection, actor.vault, account)
 
 
-async def grant(desk: Desk, actor: Actor) -> dict[str, Any]:
+async def grant(desk: Desk, actor: Actor) -> SlotView:
     """Let unattended work of this installation open the vault with the automation secret."""
-    async with change(desk, actor, "vault.grant", actor.owner_id) as made:
+    async with change(desk, actor, Permission.VAULT_GRANT, actor.owner_id) as made:
         if not desk.automation_secret:
             raise ManageError(
-                "invalid_field",
+                ErrorCode.INVALID_FIELD,
                 "This installation has no automation secret.",
                 {"XAIROUTER_AUTOMATION_SECRET": "is not set"},
             )
         handle = look_up_id(f"{desk.automation_secret}:{actor.owner_id}")
         if await keys.find_slot(made.connection, handle) is not None:
-            raise ManageError("conflict", "The automation grant exists already.")
-        place = Place(fresh_id("slot"), AUTOMATION, actor.owner_id, "automation")
+            raise ManageError(ErrorCode.CONFLICT, "The automation grant exists already.")
+        place = Place(fresh_id("slot"), SlotPurpose.AUTOMATION, actor.owner_id, "automation")
         secret = desk.automation_secret.encode("utf-8")
         slot = issue(actor.vault, place, secret, handle)
         await keys.add_slot(made.connection, slot)
@@ -188,16 +255,19 @@ async def grant(desk: Desk, actor: Actor) -> dict[str, Any]:
 
 async def drop_slot(desk: Desk, actor: Actor, slot_id: str) -> None:
     """Remove a slot; the one of the key in use stays."""
-    async with change(desk, actor, "vault.drop_slot", slot_id) as made:
+    async with change(desk, actor, Permission.VAULT_DROP_SLOT, slot_id) as made:
         slots = {s.id: s for s in await keys.list_slots(made.connection, actor.owner_id)}
         slot = slots.get(slot_id)
         if slot is None:
-            raise ManageError("not_found", f"There is no slot “{slot_id[:64]}” here.")
+            raise ManageError(ErrorCode.NOT_FOUND, f"There is no slot “{slot_id[:64]}” here.")
         if slot.key_id == actor.caller.key.id:
             raise ManageError(
-                "invalid_field",
+                ErrorCode.INVALID_FIELD,
                 "The slot of the key in use cannot be removed.",
                 {"id": "is in use"},
             )
         await keys.drop_slots(made.connection, actor.owner_id, [slot_id])
+        renewed = await renew_vault(made, actor)
+    if renewed is not None:
+        desk.room.witness.note(renewed)
     await desk.database.forget_deleted()

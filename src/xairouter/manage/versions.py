@@ -6,22 +6,22 @@ field in the console.
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 
 
-def version_of(view: Mapping[str, Any]) -> str:
+def version_of(view: Mapping[str, object]) -> str:
     """16 hexadecimal digits over a view as canonical JSON."""
     text = msgspec.json.encode(view, order="deterministic")
     return blake2b(text, digest_size=8, person=b"xai-version-v1").hexdigest()
 
 
-def refuse_stale(expected: str | None, view: Mapping[str, Any]) -> None:
+def refuse_stale(expected: str | None, view: Mapping[str, object]) -> None:
     """Raises ManageError ``conflict`` if a change was meant for another state; None asks nothing."""
     if expected is not None and expected != version_of(view):
         raise ManageError(
-            "conflict", "Somebody else has changed this meanwhile; look at it again, then repeat."
+            ErrorCode.CONFLICT,
+            "Somebody else has changed this meanwhile; look at it again, then repeat.",
         )

@@ -2,5 +2,5 @@
 
 Open ``decide.py`` first: the rules in the order in which they are asked. ``routing.py`` finds the
 routes of a model among an owner's provider keys, ``patterns.py`` says what a name with ``*``
-matches, ``pricing.py`` turns tokens into money.
+matches, ``limits.py`` what a call is held against.
 """

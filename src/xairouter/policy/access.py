@@ -6,20 +6,24 @@ function of the question, and says None or a Refusal.
 
 from collections.abc import Callable
 
-from xairouter.domain.accounts import ACTIVE, Account
-from xairouter.domain.calls import Refusal
+from xairouter.domain.accounts import Account, AccountStatus, KeyStatus
+from xairouter.domain.calls import Peek, Refusal
+from xairouter.errors import ErrorCode
 from xairouter.policy.interface import Caller, Question
-from xairouter.policy.patterns import best_match
+from xairouter.policy.patterns import Steps, best_match
 from xairouter.policy.rules import Compiled, is_path_within
 
 Rule = Callable[[Question], Refusal | None]
+
+_ACTIVE_KEY, _ACTIVE_ACCOUNT = KeyStatus.ACTIVE, AccountStatus.ACTIVE
+"""Bound once: every call asks, and Python 3.11 takes long to find a member through its class."""
 
 
 def key_is_active(question: Question) -> Refusal | None:
     """A suspended key is refused before anything else is looked at."""
     key = question.caller.key
-    if key.status != ACTIVE:
-        return Refusal("account_suspended", f"The XAI API key “{key.name}” is suspended.")
+    if key.status != _ACTIVE_KEY:
+        return Refusal(ErrorCode.ACCOUNT_SUSPENDED, f"The XAI API key “{key.name}” is suspended.")
     return None
 
 
@@ -27,15 +31,17 @@ def key_has_not_expired(question: Question) -> Refusal | None:
     """Expiry binds to the millisecond, also while the key's slot still exists."""
     key = question.caller.key
     if key.expires_at_ms is not None and key.expires_at_ms <= question.now_ms:
-        return Refusal("api_key_expired", f"The XAI API key “{key.name}” has expired.")
+        return Refusal(ErrorCode.API_KEY_EXPIRED, f"The XAI API key “{key.name}” has expired.")
     return None
 
 
 def accounts_are_active(question: Question) -> Refusal | None:
     """Suspending an account stops everything below it."""
     for account in question.caller.chain:
-        if account.status != ACTIVE or account.suspended_by_operator:
-            return Refusal("account_suspended", f"The account “{account.name}” is suspended.")
+        if account.status != _ACTIVE_ACCOUNT or account.suspended_by_operator:
+            return Refusal(
+                ErrorCode.ACCOUNT_SUSPENDED, f"The account “{account.name}” is suspended."
+            )
     return None
 
 
@@ -44,7 +50,7 @@ def address_is_allowed(question: Question) -> Refusal | None:
     for account, made in question.caller.path:
         if made.networks is not None and not made.networks.has(question.address):
             return Refusal(
-                "ip_not_allowed",
+                ErrorCode.IP_NOT_ALLOWED,
                 f"The account “{account.name}” may not be used from {question.address[:64]} "
                 "(rule allow_ips).",
             )
@@ -60,7 +66,7 @@ def path_is_allowed(question: Question) -> Refusal | None:
             is_path_within(question.path, prefix) for prefix in made.paths
         ):
             return Refusal(
-                "path_not_allowed",
+                ErrorCode.PATH_NOT_ALLOWED,
                 f"The account “{account.name}” may not use {question.path[:128]} "
                 "(rule allow_paths).",
             )
@@ -74,11 +80,39 @@ def model_is_allowed(question: Question) -> Refusal | None:
             by = who_forbids(question.caller, model)
             if by is not None:
                 return Refusal(
-                    "model_not_allowed",
+                    ErrorCode.MODEL_NOT_ALLOWED,
                     f"The account “{by.name}” may not use the model “{model[:128]}” "
                     "(rule allow_models).",
                     "model",
                 )
+    return None
+
+
+MOST_MATCHES = 10_000
+"""Patterns tried for what one body names besides its model; beyond that, a name is not allowed. What is
+found is remembered, so that the next call gets further."""
+
+
+def names_are_allowed(caller: Caller, peek: Peek) -> Refusal | None:
+    """``allow_models`` again: every other model that the body names; and, where there is such a
+    rule or an account above, no field that names nobody knows what."""
+    steps = Steps(MOST_MATCHES)
+    for model in peek.other_models:
+        by = who_forbids(caller, model, steps)
+        if by is not None:
+            return Refusal(
+                ErrorCode.MODEL_NOT_ALLOWED,
+                f"The account “{by.name}” may not use the model “{model[:128]}”, which the body "
+                "names as well (rule allow_models).",
+            )
+    is_bound = not caller.is_owner_account or caller.path[0][1].models is not None
+    if peek.unlisted and is_bound:
+        return Refusal(
+            ErrorCode.OBJECT_NOT_ALLOWED,
+            f"The field `{peek.unlisted[0]}` names something of which the router does not know "
+            "whether this account may use it.",
+            peek.unlisted[0],
+        )
     return None
 
 
@@ -89,7 +123,7 @@ def output_is_allowed(question: Question) -> Refusal | None:
         most = made.rules.max_output_tokens
         if declared is not None and most is not None and declared > most:
             return Refusal(
-                "output_not_allowed",
+                ErrorCode.OUTPUT_NOT_ALLOWED,
                 f"The account “{account.name}” may ask for at most {most} tokens of output, the "
                 f"request declares {declared} (rule max_output_tokens).",
             )
@@ -112,10 +146,10 @@ def first_refusal(rules: tuple[Rule, ...], question: Question) -> Refusal | None
     return None
 
 
-def who_forbids(caller: Caller, model: str) -> Account | None:
-    """The first account on the path whose list does not hold the model."""
+def who_forbids(caller: Caller, model: str, steps: Steps | None = None) -> Account | None:
+    """The first account on the path whose list does not hold the model, or for which no step is left."""
     for account, made in caller.path:
-        if made.models is not None and not made.models.covers(model):
+        if made.models is not None and not made.models.covers(model, steps):
             return account
     return None
 

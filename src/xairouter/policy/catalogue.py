@@ -5,22 +5,28 @@ said, else, while nobody asked the provider yet, whatever is asked, behind all k
 model. An exact catalogue name wins over reading ``provider/model``.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from heapq import merge
 
-from xairouter.domain.accounts import ACTIVE, ProviderKey
+from xairouter.domain.accounts import ProviderKey, ProviderKeyStatus
+from xairouter.domain.steps import Steps, at_once
 from xairouter.policy.patterns import matches
+
+_NAMES_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """An owner's active keys, indexed. ``exact`` maps dialect → model → keys; ``patterns`` and
-    ``unknown`` map dialect → keys with patterns, and keys of which nothing is known."""
+    ``unknown`` map dialect → keys with patterns, and keys of which nothing is known; ``globs`` holds
+    the patterns of each key that has some, by its id."""
 
     keys: tuple[ProviderKey, ...]
     exact: Mapping[str, Mapping[str, tuple[ProviderKey, ...]]]
     patterns: Mapping[str, tuple[ProviderKey, ...]]
     unknown: Mapping[str, tuple[ProviderKey, ...]]
+    globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def served_names(key: ProviderKey) -> tuple[str, ...]:
@@ -29,27 +35,41 @@ def served_names(key: ProviderKey) -> tuple[str, ...]:
 
 
 def compile_catalogue(keys: Iterable[ProviderKey]) -> Catalogue:
+    """``catalogue_in_steps`` at once."""
+    return at_once(catalogue_in_steps(keys))
+
+
+def catalogue_in_steps(keys: Iterable[ProviderKey]) -> Steps[Catalogue]:
     """Index an owner's provider keys; disabled ones are left out."""
-    active = tuple(sorted((k for k in keys if k.status == ACTIVE), key=lambda k: (k.level, k.id)))
-    exact: dict[str, dict[str, list[ProviderKey]]] = {}
+    active = tuple(
+        sorted(
+            (k for k in keys if k.status == ProviderKeyStatus.ACTIVE), key=lambda k: (k.level, k.id)
+        )
+    )
+    exact: dict[str, dict[str, tuple[ProviderKey, ...]]] = {}
     patterns: dict[str, list[ProviderKey]] = {}
     unknown: dict[str, list[ProviderKey]] = {}
+    globs: dict[str, tuple[str, ...]] = {}
     for key in active:
         names = served_names(key)
         plain = [name for name in names if "*" not in name]
+        if len(plain) < len(names):
+            globs[key.id] = tuple(name for name in names if "*" in name)
         for dialect in key.endpoints:
             by_name = exact.setdefault(dialect, {})
             for name in plain:
-                by_name.setdefault(name, []).append(key)
-            if len(plain) < len(names):
+                by_name[name] = (*by_name.get(name, ()), key)
+            if key.id in globs:
                 patterns.setdefault(dialect, []).append(key)
             if key.models is None and key.discovered is None:
                 unknown.setdefault(dialect, []).append(key)
+            yield
     return Catalogue(
         active,
-        {dialect: {n: tuple(k) for n, k in names.items()} for dialect, names in exact.items()},
+        exact,
         {dialect: tuple(keys) for dialect, keys in patterns.items()},
         {dialect: tuple(keys) for dialect, keys in unknown.items()},
+        globs,
     )
 
 
@@ -81,27 +101,21 @@ def read_name(catalogue: Catalogue, dialect: str, asked: str) -> Named:
 
 def serving(catalogue: Catalogue, dialect: str, named: Named) -> tuple[ProviderKey, ...]:
     """The keys that serve a model in a dialect, by level and id."""
-    if named.within is not None:
-        return _serving_of(named.within, named.model)
     exact = catalogue.exact.get(dialect, {}).get(named.model, ())
-    by_pattern = _by_pattern(catalogue, dialect, named.model)
+    by_pattern = tuple(
+        key
+        for key in catalogue.patterns.get(dialect, ())
+        if any(matches(pattern, named.model) for pattern in catalogue.globs[key.id])
+    )
+    if named.within is not None:
+        # Those that say they serve the model, else those that say nothing.
+        told = {key.id for key in (*exact, *by_pattern)}
+        return tuple(key for key in named.within if key.id in told) or tuple(
+            key for key in named.within if key.models is None and key.discovered is None
+        )
     if exact:
         return _merged(exact, by_pattern)
     return by_pattern or catalogue.unknown.get(dialect, ())
-
-
-def _by_pattern(catalogue: Catalogue, dialect: str, model: str) -> tuple[ProviderKey, ...]:
-    return tuple(
-        key
-        for key in catalogue.patterns.get(dialect, ())
-        if any("*" in name and matches(name, model) for name in served_names(key))
-    )
-
-
-def _serving_of(keys: tuple[ProviderKey, ...], model: str) -> tuple[ProviderKey, ...]:
-    """Of some keys those that say they serve the model, else those that say nothing."""
-    told = tuple(k for k in keys if any(matches(name, model) for name in served_names(k)))
-    return told or tuple(k for k in keys if k.models is None and k.discovered is None)
 
 
 def _merged(*groups: tuple[ProviderKey, ...]) -> tuple[ProviderKey, ...]:
@@ -109,9 +123,31 @@ def _merged(*groups: tuple[ProviderKey, ...]) -> tuple[ProviderKey, ...]:
 
 
 def listed_models(catalogue: Catalogue) -> Mapping[str, tuple[ProviderKey, ...]]:
+    """``listed_in_steps`` at once."""
+    return at_once(listed_in_steps(catalogue))
+
+
+def listed_in_steps(catalogue: Catalogue) -> Steps[Mapping[str, tuple[ProviderKey, ...]]]:
     """Names for ``/v1/models``, sorted, with the keys that serve each; patterns add no names."""
-    found: dict[str, dict[str, ProviderKey]] = {}
+    found: dict[str, tuple[ProviderKey, ...]] = {}
     for by_name in catalogue.exact.values():
-        for name, keys in by_name.items():
-            found.setdefault(name, {}).update({key.id: key for key in keys})
-    return {name: tuple(found[name].values()) for name in sorted(found)}
+        for count, (name, keys) in enumerate(by_name.items(), 1):
+            found[name] = _merged(found[name], keys) if name in found else keys
+            if count % _NAMES_AT_ONCE == 0:
+                yield
+    names = yield from sorted_in_steps(found)
+    listed: dict[str, tuple[ProviderKey, ...]] = {}
+    for name in names:
+        listed[name] = found[name]
+        if len(listed) % _NAMES_AT_ONCE == 0:
+            yield
+    return listed
+
+
+def sorted_in_steps(names: Iterable[str]) -> Steps[Iterator[str]]:
+    """Many names, sorted."""
+    unsorted, runs = list(names), []
+    for at in range(0, len(unsorted), _NAMES_AT_ONCE):
+        runs.append(sorted(unsorted[at : at + _NAMES_AT_ONCE]))
+        yield
+    return merge(*runs)

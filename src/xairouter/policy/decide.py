@@ -7,17 +7,21 @@ the plan and what must be counted for it, or a refusal. Counters are asked after
 
 from collections.abc import Mapping
 
-from xairouter.domain.accounts import ACTIVE, ProviderKey
+from xairouter.domain.accounts import ProviderKey, ProviderKeyStatus
 from xairouter.domain.calls import Match, Peek, Plan, Refusal, Route
+from xairouter.errors import ErrorCode
 from xairouter.policy.access import (
     ADMISSION,
     ENTRY,
     first_refusal,
     model_is_allowed,
+    names_are_allowed,
     output_is_allowed,
+    who_forbids_level,
 )
 from xairouter.policy.health import awake
 from xairouter.policy.interface import Binding, Caller, OwnerView, Question, Situation
+from xairouter.policy.patterns import matches
 from xairouter.policy.routing import Trace, choose, find_ways
 
 
@@ -55,6 +59,8 @@ def plan_call(
         peek.max_output_tokens,
     )
     refused = model_is_allowed(question)
+    if refused is None and (peek.other_models or peek.unlisted):
+        refused = names_are_allowed(caller, peek)
     if refused is not None:
         return refused
     pinned = _pinned_key(view, caller, peek, situation.bindings)
@@ -71,8 +77,14 @@ def plan_call(
     routes = tuple(route for route in plan.routes if route.key.id == pinned.id)
     if routes:
         return Plan(routes[:1])
-    # The key that keeps the object may list the model no more: its own provider says so.
-    return Plan((Route(pinned, plan.routes[0].model, dialect),))
+    # A provider's own list may lack the model by now: the provider says so. The owner's list binds.
+    model = plan.routes[0].model
+    if pinned.models is not None and not any(matches(one, model or "") for one in pinned.models):
+        return Refusal(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"The provider key that keeps what the request refers to does not serve “{model}”.",
+        )
+    return Plan((Route(pinned, model, dialect),))
 
 
 def wake(plan: Plan, peek: Peek, situation: Situation) -> Plan | Refusal:
@@ -89,7 +101,7 @@ def _plan_object(
     pinned = _pinned_key(view, caller, peek, situation.bindings)
     if isinstance(pinned, Refusal):
         return pinned
-    keys = [pinned] if pinned else _speakers(view, dialect)
+    keys = [pinned] if pinned else _speakers(view, caller, dialect)
     if not keys:
         return _no_keys(view, dialect)
     return Plan(tuple(Route(key, None, dialect) for key in keys[:1]))
@@ -103,7 +115,8 @@ def _pinned_key(
     for object_id in peek.bound_ids:
         binding = bindings.get(object_id)
         missing = Refusal(
-            "object_not_found", f"There is no object “{object_id}” within reach of this account."
+            ErrorCode.OBJECT_NOT_FOUND,
+            f"There is no object “{object_id}” within reach of this account.",
         )
         if binding is None:
             if not caller.is_owner_account:
@@ -113,25 +126,38 @@ def _pinned_key(
         if caller.account.id not in binding.account_path and not caller.is_owner_account:
             return missing
         key = view.provider_keys.get(binding.provider_key_id)
-        if key is None or key.status != ACTIVE:
+        if key is None or key.status != ProviderKeyStatus.ACTIVE:
             return Refusal(
-                "object_not_found",
+                ErrorCode.OBJECT_NOT_FOUND,
                 f"The provider key that keeps “{object_id}” is gone or disabled.",
             )
         keys[key.id] = key
     if len(keys) > 1:
         return Refusal(
-            "invalid_request", "The request refers to objects that different provider keys keep."
+            ErrorCode.INVALID_REQUEST,
+            "The request refers to objects that different provider keys keep.",
         )
-    return next(iter(keys.values()), None)
+    pinned = next(iter(keys.values()), None)
+    by = None if pinned is None else who_forbids_level(caller, pinned.level)
+    if pinned is not None and by is not None:
+        return Refusal(
+            ErrorCode.LEVEL_NOT_ALLOWED,
+            f"What the request refers to is kept at level {pinned.level}, which the account "
+            f"“{by.name}” may not use (rule allow_levels).",
+        )
+    return pinned
 
 
-def _speakers(view: OwnerView, dialect: str) -> list[ProviderKey]:
-    keys = [key for key in view.catalogue.keys if dialect in key.endpoints]
+def _speakers(view: OwnerView, caller: Caller, dialect: str) -> list[ProviderKey]:
+    keys = [
+        key
+        for key in view.catalogue.keys
+        if dialect in key.endpoints and who_forbids_level(caller, key.level) is None
+    ]
     return sorted(keys, key=lambda key: (key.level, key.id))
 
 
 def _no_keys(view: OwnerView, dialect: str) -> Refusal:
     if not view.catalogue.keys:
-        return Refusal("no_provider_key", "The owner has no active provider key.")
-    return Refusal("object_not_found", f"No provider key of the owner speaks {dialect}.")
+        return Refusal(ErrorCode.NO_PROVIDER_KEY, "The owner has no active provider key.")
+    return Refusal(ErrorCode.OBJECT_NOT_FOUND, f"No provider key of the owner speaks {dialect}.")

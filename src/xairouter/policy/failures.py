@@ -2,7 +2,8 @@
 
 The class follows the cause, not the status alone: “out of credit” comes as 400, 402, 403 or 429,
 and a client's own mistake is never held against a key. What a provider says in its own way stands
-in its row (``Provider.signs``); this file holds the order in which things are asked.
+in its row (``Provider.signs``), and is read from the error's own fields (``domain.said``), never
+from text that may quote the client; this file holds the order in which things are asked.
 """
 
 import re
@@ -10,30 +11,22 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from xairouter.domain.failures import (
-    ABSENT,
-    CLIENT,
-    FAILED,
-    LIMITED,
-    OUT_OF_CREDIT,
-    OVERLOADED,
-    Failure,
-    Sign,
-)
+from xairouter.domain.failures import Cause, Failure, Sign
+from xairouter.domain.said import Said, read_error
 
 LONGEST_WAIT = 3600.0
 """Seconds; a provider that asks for more is asked again after an hour all the same."""
 
-_BY_STATUS: Mapping[int, str] = {
-    402: OUT_OF_CREDIT,
-    403: ABSENT,  # Rejected keys were told apart before: this one may not do this thing.
-    408: FAILED,
-    429: LIMITED,
-    500: FAILED,
-    502: FAILED,
-    503: OVERLOADED,
-    504: FAILED,
-    529: OVERLOADED,
+_BY_STATUS: Mapping[int, Cause] = {
+    402: Cause.OUT_OF_CREDIT,
+    403: Cause.ABSENT,  # Rejected keys were told apart before: this one may not do this thing.
+    408: Cause.FAILED,
+    429: Cause.LIMITED,
+    500: Cause.FAILED,
+    502: Cause.FAILED,
+    503: Cause.OVERLOADED,
+    504: Cause.FAILED,
+    529: Cause.OVERLOADED,
 }
 
 
@@ -45,14 +38,15 @@ def classify(
     now_ms: int,
 ) -> Failure:
     """Why an error reply came; ``body`` is what of it was read, ``headers`` have lower-case names."""
+    said = read_error(body)
     for sign in signs:
-        if sign.status in (0, status) and sign.mark in body:
-            return Failure(sign.cause, wait_of(headers, body, now_ms))
-    cause = _BY_STATUS.get(status, CLIENT)
-    return Failure(cause, None if cause == CLIENT else wait_of(headers, body, now_ms))
+        if sign.mark.fits(status, said):
+            return Failure(sign.cause, wait_of(headers, said, now_ms))
+    cause = _BY_STATUS.get(status, Cause.CLIENT)
+    return Failure(cause, None if cause == Cause.CLIENT else wait_of(headers, said, now_ms))
 
 
-def wait_of(headers: Mapping[str, str], body: bytes, now_ms: int) -> float | None:
+def wait_of(headers: Mapping[str, str], said: Said, now_ms: int) -> float | None:
     """Seconds until a retry makes sense, as far as the reply says.
 
     Sources: RFC 9110 §10.2.3 (Retry-After); ``retry-after-ms`` and ``x-ratelimit-reset-*``
@@ -66,13 +60,11 @@ def wait_of(headers: Mapping[str, str], body: bytes, now_ms: int) -> float | Non
     if after:
         seconds = _number(after)
         return _bounded(seconds if seconds is not None else _until_date(after, now_ms))
-    found = _GEMINI_DELAY.search(body)
-    if found:
-        return _bounded(float(found.group(1)))
+    if said.delay is not None:
+        return _bounded(said.delay)
     return _bounded(_reset(headers, now_ms))
 
 
-_GEMINI_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

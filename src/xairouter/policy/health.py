@@ -11,16 +11,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from xairouter.domain.calls import Plan, Refusal, Route
-from xairouter.domain.failures import (
-    ABSENT,
-    FAILED,
-    LIMITED,
-    OUT_OF_CREDIT,
-    OVERLOADED,
-    REJECTED,
-    UNREACHABLE,
-    Failure,
-)
+from xairouter.domain.failures import Cause, Failure
+from xairouter.errors import ErrorCode
 from xairouter.policy.failures import LONGEST_WAIT
 
 EVERY_MODEL = ""
@@ -42,13 +34,13 @@ class _Effect:
 
 
 _EFFECTS = {
-    REJECTED: _Effect(True, True, 30, 600),
-    OUT_OF_CREDIT: _Effect(True, True, 60, LONGEST_WAIT),
-    LIMITED: _Effect(False, True, 1, 60),
-    OVERLOADED: _Effect(False, False, 2, 60),
-    FAILED: _Effect(False, False, 2, 60),
-    UNREACHABLE: _Effect(True, False, 2, 60),
-    ABSENT: _Effect(False, False, 60, 600),
+    Cause.REJECTED: _Effect(True, True, 30, 600),
+    Cause.OUT_OF_CREDIT: _Effect(True, True, 60, LONGEST_WAIT),
+    Cause.LIMITED: _Effect(False, True, 1, 60),
+    Cause.OVERLOADED: _Effect(False, False, 2, 60),
+    Cause.FAILED: _Effect(False, False, 2, 60),
+    Cause.UNREACHABLE: _Effect(True, False, 2, 60),
+    Cause.ABSENT: _Effect(False, False, 60, 600),
 }
 
 
@@ -60,7 +52,7 @@ class Ailment:
     ``revision`` is the key's, so that a replaced secret begins well.
     """
 
-    cause: str
+    cause: Cause
     sleeps: bool
     until: float
     since: float
@@ -107,6 +99,11 @@ def worse(before: Ailment | None, failure: Failure, revision: int, now: float) -
     return Ailment(failure.cause, effect.sleeps, until, since, count, revision)
 
 
+def suspicion(revision: int, now: float) -> Ailment:
+    """A key that was rejected once, until somebody has asked its provider: behind others, not asleep."""
+    return Ailment(Cause.REJECTED, False, now + TRIAL_SECONDS, now, 1, revision)
+
+
 def on_trial(ailment: Ailment, now: float) -> Ailment:
     """The ailment while one call finds out whether it is over."""
     return replace(ailment, until=now + TRIAL_SECONDS, is_on_trial=True)
@@ -151,21 +148,21 @@ def _worst(
 
 def sleeping(asleep: list[Ailment], now: float) -> Refusal:
     """Every key for a call is kept away: until when, and why."""
-    if all(ailment.cause == REJECTED for ailment in asleep):
+    if all(ailment.cause == Cause.REJECTED for ailment in asleep):
         return Refusal(
-            "provider_key_rejected",
+            ErrorCode.PROVIDER_KEY_REJECTED,
             "The provider rejected every provider key for this; their owner should test and "
             "replace them.",
         )
     soonest = min(asleep, key=lambda one: one.until)
     wait = max(1, ceil(soonest.until - now))
     words = {
-        OUT_OF_CREDIT: "the account at the provider is out of credit",
-        LIMITED: "the provider asked to be left alone",
+        Cause.OUT_OF_CREDIT: "the account at the provider is out of credit",
+        Cause.LIMITED: "the provider asked to be left alone",
     }
     why = words.get(soonest.cause, "the provider rejected the key")
     return Refusal(
-        "all_keys_sleeping",
+        ErrorCode.ALL_KEYS_SLEEPING,
         f"Every provider key for this sleeps: {why}; the next one wakes in {wait} s.",
         retry_after=wait,
     )

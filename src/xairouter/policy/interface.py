@@ -11,7 +11,7 @@ from xairouter.domain.accounts import Account, ApiKey, OwnerSettings, ProviderKe
 from xairouter.domain.rules import Routing
 from xairouter.policy.catalogue import Catalogue
 from xairouter.policy.health import Ailment
-from xairouter.policy.pricing import OwnerPrices
+from xairouter.policy.owner_prices import OwnerPrices
 from xairouter.policy.rules import Compiled, compile_text
 
 
@@ -52,7 +52,7 @@ class Caller:
     limits: dict[str | None, tuple[Any, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
-    """What ``limits.demands_of`` has found out once for a model; goes with the caller."""
+    """What ``limits.demands_of`` has found out once for a model, as columns; goes with the caller."""
 
     @classmethod
     def of(cls, key: ApiKey, chain: tuple[Account, ...], revision: int) -> "Caller":
@@ -91,12 +91,14 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where a provider object belongs: the account that made it, the provider key that keeps it."""
+    """Where a provider object belongs: the account that made it, the provider key that keeps it; and
+    the call whose record its end settles, if one waits for that."""
 
     object_id: str
     account_id: str
     provider_key_id: str
     account_path: tuple[str, ...] = field(default_factory=tuple)
+    call_id: str | None = None
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -6,37 +6,38 @@ really used takes its place.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
-from xairouter.domain.calls import Refusal, Route
+from xairouter.accounting.cost import rates_now, standard_rates
+from xairouter.accounting.reservation import (
+    Estimate,
+    Load,
+    estimate,
+    expected_output,
+    knows_searches,
+    unknown_kinds,
+)
+from xairouter.domain.accounts import Account
+from xairouter.domain.calls import PLAIN, Match, Multipliers, OperationKind, Peek, Refusal, Route
 from xairouter.domain.prices import Price
-from xairouter.policy.interface import Caller
+from xairouter.errors import ErrorCode
+from xairouter.policy.access import most_output
+from xairouter.policy.interface import Caller, OwnerView
 from xairouter.policy.patterns import matches
-from xairouter.policy.pricing import rates_now
-from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS, WINDOWS
+from xairouter.policy.rules import Compiled, compile_text
+from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS, WINDOWS, Unit
 
-BYTES_PER_TOKEN = 4
-TOKENS_PER_IMAGE = 1600
-MILLION = 10**6
+SEARCHES = 10
+"""Searches that are reserved for a model that searches by itself as often as it likes."""
 MOST_REMEMBERED = 32
 """Models whose limits a caller remembers."""
 WHOLE = ""
 """Stands for an account as a whole in place of a model pattern."""
 Key = tuple[str, str, str]
 """A counter: account, model pattern or ``WHOLE``, name of the window."""
-
-_ENCODED = re.compile(rb"(?:base64,|\")([A-Za-z0-9+/_\-]{1024,}={0,2})\"")
-_LINKED = re.compile(rb'"(?:image_url|input_image|fileData|file_data)"\s*:|"type"\s*:\s*"image"')
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """What is reserved for a call: tokens for limits of tokens, nano-dollars for budgets (None: no
-    price is known), zero for what costs nothing."""
-
-    tokens: int = 0
-    nano: int | None = 0
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -63,8 +64,23 @@ class Demand(msgspec.Struct, frozen=True):
         return self.key[2]
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Unit:
         return WINDOWS[self.name].unit
+
+
+class ToReserve(msgspec.Struct, frozen=True):
+    """A call as far as it says what it may use: ``given`` is its input, as estimated, ``reserve`` the
+    tokens of output that are reserved for what declares none; ``reads`` – its provider may read more
+    than its body."""
+
+    match: Match
+    peek: Peek
+    more: Multipliers
+    given: int
+    makes_output: bool
+    routes: tuple[Route, ...]
+    reserve: int
+    reads: bool = False
 
 
 def demands_of(caller: Caller, model: str | None, estimate: Estimate) -> tuple[Demand, ...]:
@@ -73,22 +89,32 @@ def demands_of(caller: Caller, model: str | None, estimate: Estimate) -> tuple[D
     if limits is None:
         if len(caller.limits) >= MOST_REMEMBERED:
             caller.limits.clear()
-        limits = caller.limits[model] = tuple(_limits_of(caller, model))
+        limits = caller.limits[model] = tuple(zip(*_limits_of(caller.path, model), strict=True))
+    if not limits:
+        return ()
     amounts = {
         REQUESTS: 1,
         RUNNING: 1,
         TOKENS: estimate.tokens,
         MONEY: estimate.nano or 0,
     }
-    return tuple(
-        [Demand(key, most, amounts[unit], notify_at) for key, unit, most, notify_at in limits]
-    )
+    keys, units, most, shares = limits
+    return tuple(map(Demand, keys, most, map(amounts.__getitem__, units), shares))
 
 
-def _limits_of(caller: Caller, model: str | None) -> Iterator[tuple[Key, str, int, float | None]]:
+def counters_of(accounts: Iterable[Account], model: str | None) -> tuple[Key, ...]:
+    """The counters of tokens and money that a call to a model, by the last of some accounts, counts
+    against."""
+    path = [(account, compile_text(account.rules)) for account in accounts]
+    return tuple(key for key, unit, *_ in _limits_of(path, model) if unit in (TOKENS, MONEY))
+
+
+def _limits_of(
+    path: Iterable[tuple[Account, Compiled]], model: str | None
+) -> Iterator[tuple[Key, str, int, float | None]]:
     """(counter, what it counts, limit, share at which somebody is told) of each that a call to a
     model counts against."""
-    for account, made in caller.path:
+    for account, made in path:
         rules = made.rules
         chosen = [(WHOLE, rules.limits)]
         if model is not None:
@@ -110,89 +136,136 @@ def counts_anything(caller: Caller) -> bool:
     return any(made.counts for _, made in caller.path)
 
 
-def input_tokens_of(body: bytes) -> int:
-    """An estimate of a request's input: a token for four bytes outside encoded data, and so many
-    for each image or file."""
-    encoded = 0
-    attached = 0
-    if len(body) > 2048:
-        for found in _ENCODED.finditer(body):
-            encoded += len(found.group(1))
-            attached += 1
-    attached = max(attached, sum(1 for _ in _LINKED.finditer(body)))
-    return -(-(len(body) - encoded) // BYTES_PER_TOKEN) + TOKENS_PER_IMAGE * attached
+def models_of(routes: Iterable[Route], others: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """(provider, model) of each route once, for looking up prices; ``others`` are what the request
+    names besides, to any of the providers."""
+    found = [(r.key.provider, r.model) for r in routes if r.model is not None]
+    if others:
+        found += [(r.key.provider, other) for r in routes for other in others]
+    return list(dict.fromkeys(found))
 
 
-def expected_output(declared: int | None, bound: int | None, reserve: int) -> int:
-    """Tokens of output that a call may make: as declared, else as the rules bound it, else what is
-    reserved for the undeclared."""
-    return next((one for one in (declared, bound) if one is not None), reserve)
+def load_of(asked: ToReserve, output: int) -> Load:
+    """What a call may use: its input, the output of one answer, and whatever multiplies them in the
+    request, or in what its models do by themselves."""
+    given, answers, more = asked.given, asked.peek.choices, asked.more
+    searches = more.searches
+    for route in asked.routes:
+        if route.model:
+            searches = max(searches, _own_searches(route.model))
+    for model in asked.peek.other_models:
+        searches = max(searches, _own_searches(model))
+    if more is PLAIN:
+        return Load(given, output, answers, None, searches)
+    if asked.match.operation.name == OperationKind.COMPLETIONS:
+        answers *= more.prompts
+    output += more.thinking
+    if more.compacts:
+        answers *= 2
+    return Load(given + more.token_ids, output, answers, more.word, searches, more.kinds)
 
 
-def estimate(
-    given: int,
-    output: int,
-    prices: Iterable[Price | None],
-    *,
-    reserve: int,
-    now_ms: int,
-    choices: int = 1,
-) -> Estimate:
-    """What is reserved for so many tokens in, and out for each choice: limits of tokens reserve at
-    most ``reserve`` of the output, budgets all of it at the dearest of ``prices``."""
-    tokens = given + min(output, reserve) * choices
-    return Estimate(tokens, dearest(prices, given, output * choices, now_ms))
+def estimate_of(
+    view: OwnerView, caller: Caller, asked: ToReserve, prices: Sequence[Price | None], now_ms: int
+) -> Estimate | Refusal:
+    """What is reserved for a call; a refusal under a budget where nobody knows what it may cost."""
+    output = 0
+    if asked.makes_output:
+        declared = asked.peek.max_output_tokens
+        output = expected_output(declared, most_output(caller), asked.reserve)
+    load = load_of(asked, output)
+    must_know = view.settings.unpriced != "allow" and has_budget(caller)
+    if asked.peek.background and must_know and (asked.reads or load.searches):
+        return _UNBOUNDED
+    if must_know and (asked.more is not PLAIN or load.searches):
+        refusal = unknown_multiplier(asked.more, load, prices, now_ms)
+        if refusal is not None:
+            return refusal
+    likely = estimate(load, prices, reserve=asked.reserve, now_ms=now_ms)
+    if must_know and likely.nano is None:
+        return unpriced(asked.peek.model)
+    return likely
 
 
-def reserved_cost(price: Price, input_tokens: int, output_tokens: int, now_ms: int) -> int | None:
-    """The most that so many tokens can cost at a price, in nano-dollars; None where a rate that is
-    needed is not known. Cache writes may cost more than input, and a tier more than the base."""
-    rates = rates_now(price, None, now_ms)
-    given = [
-        max(rate.base, rate.at(input_tokens))
-        for unit, rate in rates.items()
-        if unit in ("input", "cache_write", "cache_write_1h", "input_audio")
-    ]
-    made = [rates[unit].at(input_tokens) for unit in ("output", "output_audio") if unit in rates]
-    if not given or (output_tokens and not made):
+_SEARCHES = re.compile(r"search-(?:preview|api)|(?:^|/)sonar|deep-research|:online$")
+_ONE_SEARCH = re.compile(r"search-(?:preview|api)")
+
+
+@lru_cache(4096)
+def _own_searches(model: str) -> int:
+    """How often a model may search without being given a tool for it."""
+    name = model.lower()
+    if not _SEARCHES.search(name):
+        return 0
+    return 1 if _ONE_SEARCH.search(name) else SEARCHES
+
+
+_THINKS = re.compile(
+    r"(?:^|/)o[1-9](?![\w.])|gpt-(?:[5-9]|oss)|codex|gemini-(?:2\.5|[3-9]|flash|pro)|grok-[3-9]"
+    r"|reason|think|deep-research"
+)
+
+
+@lru_cache(4096)
+def _thinks(model: str) -> bool:
+    return _THINKS.search(model.lower()) is not None
+
+
+def may_think_on(caller: Caller, peek: Peek, routes: Iterable[Route]) -> bool:
+    """Whether nothing bounds what a model may think, of which no word need pass to the client."""
+    if peek.max_output_tokens is not None or most_output(caller) is not None:
+        return False
+    return any(route.model is not None and _thinks(route.model) for route in routes)
+
+
+def unknown_multiplier(
+    more: Multipliers, load: Load, prices: Iterable[Price | None], now_ms: int
+) -> Refusal | None:
+    """The refusal, by name, of what multiplies a cost under a budget by nobody knows how much."""
+    if more.unknown:
+        return of_unknown_cost(f"“{more.unknown[0]}” costs is not known.", more.unknown[0])
+    if not (load.word or load.searches or load.kinds):
         return None
-    requests = rates["requests"].base if "requests" in rates else 0
-    total = input_tokens * max(given) + output_tokens * max(made, default=0) + requests
-    return -(-total // MILLION)
+    for price in filter(None, prices):
+        rates = standard_rates(price, now_ms)
+        if rates_now(price, load.word, now_ms) is None:
+            return of_unknown_cost(
+                f"“{load.word}” costs is not known for this model.", more.asked_in
+            )
+        if load.searches and not knows_searches(rates):
+            return of_unknown_cost("a search costs is not known for this model.", "tools")
+        for kind in unknown_kinds(rates, load.kinds):
+            return of_unknown_cost(f"output of {kind} costs is not known for this model.", kind)
+    return None
 
 
-def dearest(
-    prices: Iterable[Price | None], input_tokens: int, output: int, now_ms: int
-) -> int | None:
-    """The most that the call can cost on any of its routes, None if one has no known price."""
-    most = 0
-    for price in prices:
-        cost = None if price is None else reserved_cost(price, input_tokens, output, now_ms)
-        if cost is None:
-            return None
-        most = max(most, cost)
-    return most
+_UNBOUNDED = Refusal(
+    ErrorCode.MODEL_UNPRICED,
+    "The account has a budget, and what a response in the background costs is not known where its "
+    "input does not stand in the body: it could go unfetched, and uncounted.",
+    "background",
+)
 
 
-def models_of(routes: Iterable[Route]) -> list[tuple[str, str]]:
-    """(provider, model) of each route once, for looking up prices."""
-    return list(dict.fromkeys((r.key.provider, r.model) for r in routes if r.model is not None))
+def of_unknown_cost(what: str, name: str | None) -> Refusal:
+    """The refusal, under a budget, of what nobody knows the cost of."""
+    return Refusal(ErrorCode.MODEL_UNPRICED, f"The account has a budget, and what {what}", name)
 
 
 def unpriced(model: str | None) -> Refusal:
     """The refusal of a call under a budget whose cost nobody could foretell."""
     return Refusal(
-        "model_unpriced",
+        ErrorCode.MODEL_UNPRICED,
         f"No price is known for “{(model or '')[:128]}”, and the account has a budget.",
         "model",
     )
 
 
 _CODES = {
-    RUNNING: "concurrency_limited",
-    REQUESTS: "rate_limited",
-    TOKENS: "token_limited",
-    MONEY: "budget_exhausted",
+    RUNNING: ErrorCode.CONCURRENCY_LIMITED,
+    REQUESTS: ErrorCode.RATE_LIMITED,
+    TOKENS: ErrorCode.TOKEN_LIMITED,
+    MONEY: ErrorCode.BUDGET_EXHAUSTED,
 }
 _WORDS = {
     "concurrency": "calls at one time",

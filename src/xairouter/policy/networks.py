@@ -21,6 +21,38 @@ def parse_network(text: str) -> Network:
     return network
 
 
+def name_of_address(address: str) -> str:
+    """What stands for an address: itself, or an IPv6 address's first 64 bits, as a single host
+    has all addresses that begin so."""
+    try:
+        read = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    if not isinstance(read, ipaddress.IPv6Address):
+        return str(read)
+    if read.ipv4_mapped is not None:
+        return str(read.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(int(read) >> 64 << 64)}/64"
+
+
+def without_inner(texts: Iterable[str]) -> tuple[str, ...]:
+    """Networks without those that lie within another one of them, in the order given."""
+    given = tuple(texts)
+    in_order = sorted(
+        (
+            (one.version, int(one.network_address), -int(one.broadcast_address), at)
+            for at, one in enumerate(map(parse_network, given))
+        )
+    )
+    kept: set[int] = set()
+    version, end = 0, -1
+    for its_version, _, last, at in in_order:
+        if its_version != version or -last > end:
+            version, end = its_version, -last
+            kept.add(at)
+    return tuple(text for at, text in enumerate(given) if at in kept)
+
+
 class Networks:
     """A set of addresses, as sorted ranges without overlap for each version."""
 

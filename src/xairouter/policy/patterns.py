@@ -1,7 +1,7 @@
 """Patterns of model names: the whole name, case-sensitive, only ``*`` special (any run).
 
 ``matches`` decides one name, ``is_within`` whether every name of a pattern is one of a set of
-patterns: exactly, so that a rule is refused as too wide only if it is.
+patterns: exactly, as far as the steps that are granted go.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,11 @@ T = TypeVar("T")
 _ANY = "*"
 _FRESH = "\x00"
 """A character that stands for every one that no pattern names."""
-MOST_STATES = 20_000
+MOST_STARS = 4
+"""In one pattern that is written: each star is one more search through every name that is asked about."""
+MOST_STEPS = 200_000
+"""Steps of one question, however many patterns are in it: some tenths of a second."""
+_STEPS_OF_STATES = 4
 MOST_REMEMBERED = 4096
 
 
@@ -36,6 +40,21 @@ def matches(pattern: str, name: str) -> bool:
     return True
 
 
+class Steps:
+    """What a question about patterns may still take. Where nothing is left, what was not shown
+    counts as not so."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, most: int = MOST_STEPS) -> None:
+        self.left = most
+
+    def take(self, count: int) -> bool:
+        """Whether so many steps may be done."""
+        self.left -= count
+        return self.left >= 0
+
+
 class PatternSet:
     """Names and patterns, asked again and again: exact names first, answers remembered."""
 
@@ -47,7 +66,7 @@ class PatternSet:
         self._patterns = tuple(one for one in self.patterns if _ANY in one)
         self._known: dict[str, bool] = {}
 
-    def covers(self, name: str) -> bool:
+    def covers(self, name: str, steps: Steps | None = None) -> bool:
         """Whether one of the patterns matches the name."""
         if name in self._exact:
             return True
@@ -55,11 +74,19 @@ class PatternSet:
             return False
         known = self._known.get(name)
         if known is None:
+            if steps is not None and not steps.take(len(self._patterns)):
+                return False
             known = any(matches(one, name) for one in self._patterns)
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
             self._known[name] = known
         return known
+
+    def contains(self, pattern: str, steps: Steps) -> bool:
+        """Whether every name of a pattern is matched by one of these."""
+        if _ANY not in pattern:
+            return self.covers(pattern, steps)
+        return is_within(pattern, self._patterns, steps)
 
 
 def best_match(table: Mapping[str, T], name: str) -> T | None:
@@ -71,24 +98,27 @@ def best_match(table: Mapping[str, T], name: str) -> T | None:
     return table[max(found, key=lambda one: (len(one), one))] if found else None
 
 
-def is_within(pattern: str, patterns: Iterable[str]) -> bool:
+def is_within(pattern: str, patterns: Iterable[str], steps: Steps | None = None) -> bool:
     """Whether every name that the pattern matches is matched by one of the others.
 
     Most cases fall to one pattern alone: over names of any characters, p lies within q exactly if
     q matches p with each star read as a character that q does not name. What only several patterns
     together cover is decided by walking the pattern beside the set of states that the others can
-    be in; should that take more than ``MOST_STATES`` steps, the answer is no.
+    be in. Where the steps do not suffice for that, the answer is no.
     """
+    steps = steps or Steps()
     others = tuple(patterns)
     probe = pattern.replace(_ANY, _FRESH)
+    if not steps.take(len(others)):
+        return False
     if any(matches(other, probe) for other in others):
         return True
     if _ANY not in pattern or len(others) < 2:
         return False
-    return _is_covered(pattern, others)
+    return _is_covered(pattern, others, steps)
 
 
-def _is_covered(pattern: str, others: tuple[str, ...]) -> bool:
+def _is_covered(pattern: str, others: tuple[str, ...], steps: Steps) -> bool:
     letters = {*pattern, *(letter for other in others for letter in other)} - {_ANY} | {_FRESH}
     start = (_closure(pattern, {0}), tuple(_closure(other, {0}) for other in others))
     seen, queue = {start}, [start]
@@ -98,7 +128,10 @@ def _is_covered(pattern: str, others: tuple[str, ...]) -> bool:
             len(other) in states for other, states in zip(others, theirs, strict=True)
         ):
             return False
+        width = len(own) + sum(map(len, theirs)) + len(others)
         for letter in letters:
+            if not steps.take(_STEPS_OF_STATES * width):
+                return False
             step = _step(pattern, own, letter)
             if not step:
                 continue
@@ -110,8 +143,6 @@ def _is_covered(pattern: str, others: tuple[str, ...]) -> bool:
                 ),
             )
             if state not in seen:
-                if len(seen) >= MOST_STATES:
-                    return False
                 seen.add(state)
                 queue.append(state)
     return True

@@ -2,44 +2,45 @@
 
 Pure: records come in the order in which they began, as tuples of ``FIELDS``. Access and routing are
 decided once for each combination that occurs; limits and budgets are played through in time, with
-what each call really used.
+what each call counted for, and what was reserved for it.
 """
 
-import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from xairouter.domain.accounts import Account, ApiKey
+import msgspec
+
+from xairouter.accounting.cost import cost_of, rates_now
+from xairouter.accounting.reservation import Estimate
+from xairouter.accounting.words import rate_word
+from xairouter.domain.accounts import Account, ApiKey, KeyScope, KeyStatus
 from xairouter.domain.calls import Plan, Refusal, Usage
 from xairouter.domain.prices import Price
+from xairouter.domain.records import Outcome
 from xairouter.policy import access
 from xairouter.policy.interface import Caller, OwnerView, Question
 from xairouter.policy.limits import (
     WHOLE,
     Demand,
-    Estimate,
     demands_of,
     exceeded,
     has_budget,
     models_of,
+    of_unknown_cost,
     unpriced,
 )
-from xairouter.policy.pricing import cost_of
+from xairouter.policy.replay_meter import Meter
 from xairouter.policy.routing import choose, find_ways
 from xairouter.policy.windows import (
-    BUCKETS,
     EVER,
     MONEY,
-    NOW,
     REQUESTS,
     RUNNING,
-    SLIDING,
     TOKENS,
     WINDOWS,
-    period_of,
 )
 
 FIELDS = (
@@ -60,6 +61,11 @@ FIELDS = (
     "output_tokens",
     "cost_nano",
     "service_tier",
+    "usage_detail",
+    "reserved_tokens",
+    "reserved_nano",
+    "counted_tokens",
+    "counted_nano",
 )
 MOST_EXAMPLES = 20
 MOST_REMEMBERED = 200_000
@@ -139,7 +145,8 @@ class World:
         model = first.model or ""
         goes = (first.key.level, model, first.key.provider)
         demands = demands_of(caller, model, Estimate())
-        return _Verdict(None, goes, caller, demands, self._is_unpriced(caller, plan))
+        must_know = has_budget(caller) and self.view.settings.unpriced != "allow"
+        return _Verdict(None, goes, caller, demands, self._is_unpriced(caller, plan), must_know)
 
     def _is_unpriced(self, caller: Caller, plan: Plan) -> bool:
         return (
@@ -163,7 +170,17 @@ class World:
                 return None
             chain.append(account)
             at = account.parent_id
-        key = ApiKey("", self.view.owner_id, account_id, "any", "call", "active", 0, None, None)
+        key = ApiKey(
+            "",
+            self.view.owner_id,
+            account_id,
+            "any",
+            KeyScope.CALL,
+            KeyStatus.ACTIVE,
+            0,
+            None,
+            None,
+        )
         return Caller.of(key, tuple(reversed(chain)), self.view.revision)
 
 
@@ -194,6 +211,7 @@ class _Verdict:
     caller: Caller | None = None
     demands: tuple[Demand, ...] = ()
     is_unpriced: bool = False
+    must_know: bool = False
 
 
 class Player:
@@ -229,7 +247,7 @@ def _take(
     find_price: FindPrice,
 ) -> None:
     old, new = verdicts
-    was_refused, attempts, cost = row[7] == "refused", row[8], row[15]
+    was_refused, attempts, cost = row[7] == Outcome.REFUSED, row[8], row[15]
     found.calls += 1
     refusal = new.refusal
     if was_refused:
@@ -240,6 +258,8 @@ def _take(
     # Counting tokens costs nothing, whatever the model.
     if refusal is None and attempts and new.is_unpriced and cost != 0:
         refusal = unpriced(row[5])
+    if refusal is None and attempts and new.must_know and new.goes is not None:
+        refusal = _of_unknown_rates(row, new.goes, find_price)
     if refusal is None and attempts and new.demands:
         refusal = meters.take(new, row)
     found.recorded_nano += cost or 0
@@ -270,16 +290,31 @@ def _place(goes: tuple[int, str, str]) -> str:
 
 def _cost(row: Sequence[Any], goes: tuple[int, str, str], find_price: FindPrice) -> int | None:
     price = find_price(goes[2], goes[1])
-    if price is None:
-        return None
-    usage = Usage(
+    return None if price is None else cost_of(price, _usage(row), row[9]).nano
+
+
+def _usage(row: Sequence[Any]) -> Usage:
+    return Usage(
         input_tokens=row[11],
         cached_input_tokens=row[12],
         cache_write_tokens=row[13],
         output_tokens=row[14],
         service_tier=row[16],
+        detail=msgspec.json.decode(row[17]) if row[17] else {},
     )
-    return cost_of(price, usage, row[9]).nano
+
+
+def _of_unknown_rates(
+    row: Sequence[Any], goes: tuple[int, str, str], find_price: FindPrice
+) -> Refusal | None:
+    """The refusal, under a budget, of a call that was served at rates which the price does not have:
+    most likely it asked for them."""
+    if row[16] is None and not row[17]:
+        return None
+    price, word = find_price(goes[2], goes[1]), rate_word(_usage(row))
+    if price is None or rates_now(price, word, row[9]) is not None:
+        return None
+    return of_unknown_cost(f"“{word}” costs is not known for this model.", word)
 
 
 def _make_room(known: dict[Any, Any]) -> None:
@@ -293,8 +328,8 @@ class _Meters:
     def __init__(self, zone: ZoneInfo, spent_before: Mapping[str, int]) -> None:
         self._zone = zone
         self._spent = spent_before
-        self._meters: dict[tuple[str, str, str], _Meter] = {}
-        self._of: dict[int, tuple[_Verdict, list[tuple[_Meter, Demand]]]] = {}
+        self._meters: dict[tuple[str, str, str], Meter] = {}
+        self._of: dict[int, tuple[_Verdict, list[tuple[Meter, Demand]]]] = {}
 
     def take(self, verdict: _Verdict, row: Sequence[Any]) -> Refusal | None:
         """Count a call that fits everywhere; a refusal, and nothing counted, if it does not."""
@@ -303,14 +338,16 @@ class _Meters:
             _make_room(self._of)
             known = self._of[id(verdict)] = (verdict, [self._meter(d) for d in verdict.demands])
         at = row[9]
-        amounts = {
-            REQUESTS: 1,
-            RUNNING: 1,
-            TOKENS: (row[11] or 0) + (row[14] or 0),
-            MONEY: row[15] or 0,
-        }
+        tokens, nano = row[20], row[21]
+        if tokens is None:
+            tokens = (row[11] or 0) + (row[14] or 0)
+        if nano is None:
+            nano = row[15] or 0
+        amounts = {REQUESTS: 1, RUNNING: 1, TOKENS: tokens, MONEY: nano}
+        # What was reserved for it must have had room, too.
+        room = {**amounts, TOKENS: max(tokens, row[18] or 0), MONEY: max(nano, row[19] or 0)}
         for meter, demand in known[1]:
-            if meter.at(at) + amounts[meter.unit] > demand.limit:
+            if meter.at(at) + room[meter.unit] > demand.limit:
                 assert verdict.caller is not None
                 return exceeded(verdict.caller, demand, None)
         ends = at + (row[10] or 0)
@@ -318,55 +355,10 @@ class _Meters:
             meter.add(at, amounts[meter.unit], ends)
         return None
 
-    def _meter(self, demand: Demand) -> "tuple[_Meter, Demand]":
+    def _meter(self, demand: Demand) -> "tuple[Meter, Demand]":
         meter = self._meters.get(demand.key)
         if meter is None:
-            meter = self._meters[demand.key] = _Meter(demand, self._zone)
+            meter = self._meters[demand.key] = Meter(demand, self._zone)
             if WINDOWS[demand.name].kind == EVER and demand.pattern == WHOLE:
                 meter.total = self._spent.get(demand.account_id, 0)
         return meter, demand
-
-
-class _Meter:
-    """One limit's use, moved on in time only."""
-
-    __slots__ = ("_bucket_ms", "_ends", "_kept", "_kind", "_period_end", "_zone", "total", "unit")
-
-    def __init__(self, demand: Demand, zone: ZoneInfo) -> None:
-        window = WINDOWS[demand.name]
-        self.unit = window.unit
-        self._kind = window.kind
-        self._bucket_ms = window.bucket_ms
-        self._zone = zone
-        self._kept: deque[list[int]] = deque()
-        self._ends: list[int] = []
-        self._period_end = 0
-        self.total = 0
-
-    def at(self, now_ms: int) -> int:
-        """What counts at an instant."""
-        if self._kind == SLIDING:
-            oldest = now_ms // self._bucket_ms - BUCKETS
-            kept = self._kept
-            while kept and kept[0][0] < oldest:
-                self.total -= kept.popleft()[1]
-        elif self._kind == NOW:
-            while self._ends and self._ends[0] <= now_ms:
-                heapq.heappop(self._ends)
-            self.total = len(self._ends)
-        elif self._kind != EVER and now_ms >= self._period_end:
-            self._period_end = period_of(self._kind, now_ms, self._zone)[1] or 0
-            self.total = 0
-        return self.total
-
-    def add(self, at_ms: int, amount: int, ends_ms: int) -> None:
-        if self._kind == NOW:
-            heapq.heappush(self._ends, ends_ms)
-            return
-        self.total += amount
-        if self._kind == SLIDING:
-            bucket = at_ms // self._bucket_ms
-            if self._kept and self._kept[-1][0] == bucket:
-                self._kept[-1][1] += amount
-            else:
-                self._kept.append([bucket, amount])

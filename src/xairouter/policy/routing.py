@@ -6,19 +6,26 @@ that ``model_failover`` names, the same again. Inside a level keys share the loa
 rendezvous hashing of the session, so that a conversation stays on one key while it is healthy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from math import log
 
-from xairouter.domain.accounts import ProviderKey
+from xairouter.domain.accounts import KeyHealth, ProviderKey
 from xairouter.domain.calls import Plan, Refusal, Route
 from xairouter.domain.rules import Routing
+from xairouter.errors import ErrorCode
 from xairouter.policy.access import mapped_model, who_forbids, who_forbids_level
-from xairouter.policy.catalogue import Catalogue, Named, listed_models, read_name, serving
+from xairouter.policy.catalogue import Catalogue, Named, read_name, serving, sorted_in_steps
 from xairouter.policy.interface import Caller, OwnerView
 from xairouter.policy.patterns import best_match
 
+_NAMES_AT_ONCE = 4096
+_LOOKS_AT_ONCE = 4096
+"""Comparisons of a name with a pattern, and keys looked at, in one step."""
+_LOOKS_A_NAME = 16
+"""What a name takes beside these."""
 MOST_ROUTES = 64
 """Routes of one plan; further ones are left out."""
 MOST_KEPT, LONGEST_KEPT = 4096, 256
@@ -93,6 +100,11 @@ def find_ways(view: OwnerView, caller: Caller, dialect: str, model: str) -> Ways
     return found
 
 
+def is_model_name(model: str) -> bool:
+    """Whether a name can stand in a provider's path: none of its segments leads to another path."""
+    return not any(segment in (".", "..") for segment in model.split("/"))
+
+
 def choose(ways: Ways, dialect: str, *, draw: int, trace: Trace | None = None) -> Plan | Refusal:
     """The routes to try, best first; sleeping keys are looked at later."""
     if isinstance(ways.groups, Refusal):
@@ -114,14 +126,14 @@ def _groups(
     view: OwnerView, caller: Caller, dialect: str, wanted: Wanted
 ) -> tuple[Group, ...] | Refusal:
     if not view.catalogue.keys:
-        return Refusal("no_provider_key", "The owner has no active provider key.")
+        return Refusal(ErrorCode.NO_PROVIDER_KEY, "The owner has no active provider key.")
     groups: list[Group] = []
     forbidden: Refusal | None = None
     found = False
     models = [wanted.mapped, *_failover(view, caller, dialect, wanted.mapped)]
     for place, named in enumerate(models):
         keys = serving(view.catalogue, dialect, named)
-        if not keys:
+        if not keys or not is_model_name(named.model):
             continue
         found = True
         levels = _levels(view.routing, caller, named.model, keys)
@@ -138,7 +150,7 @@ def _groups(
         return forbidden
     if found:
         return Refusal(
-            "model_not_found",
+            ErrorCode.MODEL_NOT_FOUND,
             f"The model “{wanted.mapped.model[:128]}” is routed to a level at which no provider key "
             "serves it.",
             "model",
@@ -147,31 +159,81 @@ def _groups(
 
 
 def usable_models(view: OwnerView, caller: Caller) -> Mapping[str, tuple[ProviderKey, ...]]:
+    """``usable_in_steps`` at once."""
+    steps = usable_in_steps(view, caller)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Mapping[str, tuple[ProviderKey, ...]] = end.value
+            return found
+
+
+def usable_in_steps(
+    view: OwnerView, caller: Caller
+) -> Generator[None, None, dict[str, tuple[ProviderKey, ...]]]:
     """Exactly the names that the caller may ask for and that something serves, sorted, with the
-    keys that serve each; patterns of a key add no names, exact names of a ``model_map`` do."""
-    listed = dict(listed_models(view.catalogue))
-    names = set(listed)
-    for _, made in caller.path:
-        names |= {name for name in made.rules.model_map if "*" not in name}
+    keys that serve each; patterns of a key add no names, exact names of a ``model_map`` do. There
+    may be a hundred thousand, so that it pauses again and again."""
+    names = _mapped_names(caller)
+    for by_name in view.catalogue.exact.values():
+        rest = iter(by_name)
+        while part := tuple(islice(rest, _NAMES_AT_ONCE)):
+            names.update(part)
+            yield
+    ordered = yield from sorted_in_steps(names)
     found: dict[str, tuple[ProviderKey, ...]] = {}
-    for name in sorted(names):
-        target = mapped_model(caller.path, name)
-        if who_forbids(caller, name) or who_forbids(caller, target):
-            continue
-        keys = listed.get(target) or tuple(
-            {
-                key.id: key
-                for dialect in view.catalogue.patterns
-                for key in serving(view.catalogue, dialect, Named(target))
-            }.values()
-        )
-        levels = _levels(view.routing, caller, target, keys) if keys else []
-        if isinstance(levels, Refusal):
-            continue
-        usable = tuple(key for key in keys if key.level in levels)
-        if usable:
-            found[name] = usable
+    looks, each = 0, _LOOKS_A_NAME + _patterns(view, caller)
+    for name in ordered:
+        keys = usable_keys(view, caller, name)
+        if keys:
+            found[name] = keys
+        looks += each + len(keys)
+        if looks >= _LOOKS_AT_ONCE:
+            looks = 0
+            yield
     return found
+
+
+def _patterns(view: OwnerView, caller: Caller) -> int:
+    """Patterns with which ``usable_keys`` may compare one name."""
+    count = len(view.routing.level_map)
+    for _, made in caller.path:
+        count += len(made.rules.model_map)
+        count += 2 * len(made.models.patterns) if made.models is not None else 0
+    return count
+
+
+def usable_keys(view: OwnerView, caller: Caller, name: str) -> tuple[ProviderKey, ...]:
+    """The keys that serve a name which the caller may ask for; none where it is not listed."""
+    if not _listing(view.catalogue, name) and name not in _mapped_names(caller):
+        return ()
+    target = mapped_model(caller.path, name)
+    if who_forbids(caller, name) or who_forbids(caller, target):
+        return ()
+    keys = _listing(view.catalogue, target) or tuple(
+        {
+            key.id: key
+            for dialect in view.catalogue.patterns
+            for key in serving(view.catalogue, dialect, Named(target))
+        }.values()
+    )
+    levels = _levels(view.routing, caller, target, keys) if keys else []
+    if isinstance(levels, Refusal):
+        return ()
+    return tuple(key for key in keys if key.level in levels)
+
+
+def _mapped_names(caller: Caller) -> set[str]:
+    return {name for _, made in caller.path for name in made.rules.model_map if "*" not in name}
+
+
+def _listing(catalogue: Catalogue, name: str) -> tuple[ProviderKey, ...]:
+    """The keys that list a name, in whatever dialect."""
+    found = [keys for by_name in catalogue.exact.values() if (keys := by_name.get(name))]
+    if len(found) == 1:
+        return found[0]
+    return tuple({key.id: key for keys in found for key in keys}.values())
 
 
 def _why(group: Group) -> str:
@@ -221,7 +283,7 @@ def _level_refused(caller: Caller, level: int, model: str) -> Refusal:
     by = who_forbids_level(caller, level)
     name = by.name if by is not None else caller.account.name
     return Refusal(
-        "level_not_allowed",
+        ErrorCode.LEVEL_NOT_ALLOWED,
         f"The model “{model[:128]}” is served at level {level}, which the account “{name}” may not "
         "use (rule allow_levels).",
     )
@@ -240,7 +302,7 @@ def share(keys: Sequence[ProviderKey], draw: int) -> Sequence[ProviderKey]:
     def score(key: ProviderKey) -> tuple[bool, float]:
         digest = blake2b(key.id.encode(), digest_size=8, key=seed).digest()
         unit = (int.from_bytes(digest, "big") + 1) / (2**64 + 2)
-        return key.health == "rejected", log(unit) / key.weight * -1
+        return key.health != KeyHealth.OK, log(unit) / key.weight * -1
 
     return sorted(keys, key=score)
 
@@ -257,13 +319,13 @@ def _not_found(catalogue: Catalogue, dialect: str, model: str) -> Refusal:
     shown = model[:128]
     if others:
         return Refusal(
-            "model_not_found",
+            ErrorCode.MODEL_NOT_FOUND,
             f"The model “{shown}” is served in the dialect {' and '.join(others)} only, not in "
             f"{dialect}; translation between dialects is not supported yet.",
             "model",
         )
     return Refusal(
-        "model_not_found",
+        ErrorCode.MODEL_NOT_FOUND,
         f"No provider key of the owner serves the model “{shown}” in {dialect}.",
         "model",
     )

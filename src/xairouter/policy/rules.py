@@ -9,18 +9,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import msgspec
 
 from xairouter.domain.accounts import Account
 from xairouter.domain.rules import LIMIT_NAMES, Budget, Limits, Routing, Rules
-from xairouter.policy.networks import Networks
-from xairouter.policy.patterns import PatternSet, is_within
+from xairouter.policy.networks import Networks, without_inner
+from xairouter.policy.patterns import PatternSet, Steps
 
 NANO = 10**9
 LISTS = ("allow_ips", "allow_models", "allow_paths", "allow_levels")
 BUDGETS = ("day_usd", "month_usd", "total_usd")
+
+
+class RulesDocument(TypedDict, total=False):
+    """Rules as they are shown and stored; what is missing says nothing."""
+
+    allow_ips: list[str]
+    allow_models: list[str]
+    allow_paths: list[str]
+    allow_levels: list[int]
+    limits: dict[str, int]
+    model_limits: dict[str, dict[str, int]]
+    budget: dict[str, float]
+    model_map: dict[str, str]
+    max_output_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,7 @@ def _nano(usd: Any) -> int | None:
     return None if usd is None else int((Decimal(str(usd)) * NANO).to_integral_value())
 
 
-def write_rules(rules: Rules) -> dict[str, Any]:
+def write_rules(rules: Rules) -> RulesDocument:
     """Values as a document, without what says nothing."""
     found: dict[str, Any] = {}
     for name in LISTS:
@@ -123,7 +137,7 @@ def write_rules(rules: Rules) -> dict[str, Any]:
         found["model_map"] = dict(rules.model_map)
     if rules.max_output_tokens is not None:
         found["max_output_tokens"] = rules.max_output_tokens
-    return found
+    return cast(RulesDocument, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +154,7 @@ def effective(chain: Sequence[tuple[Account, Compiled]]) -> tuple[Rules, list[So
     A list shows what lies within every account's list; a number is the lowest. Names that only
     several overlapping patterns allow together are allowed all the same, and not listed.
     """
-    sources: list[Source] = []
-    values: dict[str, Any] = {}
-    for name in LISTS:
-        own = [(account, made) for account, made in chain if getattr(made.rules, name) is not None]
-        if own:
-            values[name] = _common(name, [made for _, made in own])
-            sources += [Source(name, account) for account, _ in own]
+    values, sources = _common_lists(chain)
     limits: dict[str, int] = {}
     by_model: dict[str, dict[str, int]] = {}
     budget: dict[str, Any] = {}
@@ -171,12 +179,6 @@ def effective(chain: Sequence[tuple[Account, Compiled]]) -> tuple[Rules, list[So
         # The nearest account's pattern wins over the same one further up.
         mapped.update(rules.model_map)
         sources += [Source(f"model_map.{pattern}", account) for pattern in rules.model_map]
-    most = [(made.rules.max_output_tokens, account) for account, made in chain]
-    known_most = [(value, account) for value, account in most if value is not None]
-    if known_most:
-        value, account = min(known_most, key=lambda one: one[0])
-        values["max_output_tokens"] = value
-        sources.append(Source("max_output_tokens", account))
     whole = Rules(
         **values,
         limits=Limits(**limits),
@@ -187,39 +189,66 @@ def effective(chain: Sequence[tuple[Account, Compiled]]) -> tuple[Rules, list[So
     return whole, sources
 
 
-def _common(name: str, made: list[Compiled]) -> tuple[Any, ...]:
+def _common_lists(
+    chain: Sequence[tuple[Account, Compiled]],
+) -> tuple[dict[str, Any], list[Source]]:
+    """The fields of the effective document that need no sum: lists and the most output."""
+    steps = Steps()
+    sources: list[Source] = []
+    values: dict[str, Any] = {}
+    for name in LISTS:
+        own = [(account, made) for account, made in chain if getattr(made.rules, name) is not None]
+        if own:
+            values[name] = _common(name, [made for _, made in own], steps)
+            sources += [Source(name, account) for account, _ in own]
+    most = [(made.rules.max_output_tokens, account) for account, made in chain]
+    known_most = [(value, account) for value, account in most if value is not None]
+    if known_most:
+        value, account = min(known_most, key=lambda one: one[0])
+        values["max_output_tokens"] = value
+        sources.append(Source("max_output_tokens", account))
+    return values, sources
+
+
+def _common(name: str, made: list[Compiled], steps: Steps) -> tuple[Any, ...]:
     """What of several lists lies within each of them, nothing of it twice."""
     lists = [getattr(one.rules, name) for one in made]
-    kept: list[Any] = []
-    for item in dict.fromkeys(item for some in lists for item in some):
-        if all(_is_covered(name, item, one) for one in made):
-            kept.append(item)
+    kept: list[Any] = [
+        item
+        for item in dict.fromkeys(item for some in lists for item in some)
+        if all(_is_covered(name, item, one, steps) for one in made)
+    ]
     if name == "allow_levels":
         return tuple(sorted(kept))
+    if name == "allow_ips":
+        return without_inner(kept)
+    if name == "allow_models":
+        return _without_inner_names(kept, steps)
     return tuple(
-        item
-        for item in kept
+        item for item in kept if not any(one != item and is_path_within(item, one) for one in kept)
+    )
+
+
+def _without_inner_names(names: list[str], steps: Steps) -> tuple[str, ...]:
+    """Names and patterns without those that lie within a single other one."""
+    patterns = [PatternSet((one,)) for one in names if "*" in one]
+    return tuple(
+        name
+        for name in names
         if not any(
-            other != item and _holds(name, item, other) and not _holds(name, other, item)
-            for other in kept
+            one.patterns[0] != name
+            and one.contains(name, steps)
+            and not ("*" in name and PatternSet((name,)).contains(one.patterns[0], steps))
+            for one in patterns
         )
     )
 
 
-def _holds(name: str, item: Any, other: Any) -> bool:
-    """Whether one item of a list lies within another one."""
-    if name == "allow_ips":
-        return Networks((other,)).covers(item)
-    if name == "allow_models":
-        return is_within(item, (other,))
-    return is_path_within(item, other)
-
-
-def _is_covered(name: str, item: Any, made: Compiled) -> bool:
+def _is_covered(name: str, item: Any, made: Compiled, steps: Steps) -> bool:
     if name == "allow_ips":
         return made.networks is not None and made.networks.covers(item)
     if name == "allow_models":
-        return is_within(item, made.rules.allow_models or ())
+        return made.models is not None and made.models.contains(item, steps)
     if name == "allow_paths":
         return any(is_path_within(item, other) for other in made.paths or ())
     return item in (made.levels or ())
@@ -245,15 +274,16 @@ def wider_than(document: Rules, above: Sequence[tuple[Account, Compiled]]) -> li
     """Where rules are wider than those of the accounts above; empty if nowhere.
 
     ``above`` is the path from the owner to the parent. A rule that is not set inherits and is
-    never wider.
+    never wider. What cannot be shown to lie within in ``patterns.MOST_STEPS`` counts as wider.
     """
+    steps = Steps()
     found: list[Wider] = []
     for account, made in above:
         for name in LISTS:
             if getattr(made.rules, name) is None:
                 continue
             for item in getattr(document, name) or ():
-                if not _is_covered(name, item, made):
+                if not _is_covered(name, item, made, steps):
                     found.append(Wider(name, str(item), account))
         found += _wider_numbers(document, account, made.rules)
     return found

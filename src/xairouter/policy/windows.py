@@ -8,12 +8,34 @@ frees at most one bucket late. Days and months are those of the owner's calendar
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from math import ceil
 from zoneinfo import ZoneInfo
 
 BUCKETS = 60
-REQUESTS, TOKENS, RUNNING, MONEY = "requests", "tokens", "running", "money"
-SLIDING, DAY, MONTH, EVER, NOW = "sliding", "day", "month", "ever", "now"
+
+
+class Unit(StrEnum):
+    """What a limit counts."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    RUNNING = "running"
+    MONEY = "money"
+
+
+class Period(StrEnum):
+    """Over which time a limit counts."""
+
+    SLIDING = "sliding"
+    DAY = "day"
+    MONTH = "month"
+    EVER = "ever"
+    NOW = "now"
+
+
+REQUESTS, TOKENS, RUNNING, MONEY = Unit
+SLIDING, DAY, MONTH, EVER, NOW = Period
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +43,8 @@ class Window:
     """One kind of limit: what is counted, over which time; ``bucket_ms`` of a sliding one."""
 
     name: str
-    unit: str
-    kind: str
+    unit: Unit
+    kind: Period
     bucket_ms: int = 0
 
 
@@ -44,7 +66,7 @@ WINDOWS: Mapping[str, Window] = {
 """By name, in the order in which a refusal names the first that is used up."""
 
 
-def period_of(kind: str, at_ms: int, zone: ZoneInfo) -> tuple[int, int | None]:
+def period_of(kind: Period, at_ms: int, zone: ZoneInfo) -> tuple[int, int | None]:
     """(start, end) in milliseconds of the calendar day or month in which an instant lies; the end
     is the next one's start. ``ever`` starts at 0 and has no end."""
     if kind == EVER:

@@ -1,6 +1,8 @@
 """Anthropic. Speaks its own dialect and, through a compatibility layer, OpenAI's chat."""
 
-from xairouter.providers.interface import ADMIN_WARNING, KeyMark, Probe, Provider
+from xairouter.domain.failures import Cause, Sign
+from xairouter.domain.said import Mark
+from xairouter.providers.interface import ADMIN_WARNING, SIGNS, KeyMark, Probe, Provider
 
 ANTHROPIC = Provider(
     name="anthropic",
@@ -15,6 +17,14 @@ ANTHROPIC = Provider(
     # docs: …/en/api/rate-limits, …/en/api/administration-api
     account_headers={"organization": "anthropic-organization-id"},
     key_marks=(KeyMark(("sk-ant-admin",), ADMIN_WARNING),),
+    # docs: …/en/api/rate-limits, long context
+    signs=(
+        Sign(
+            Cause.TOO_LARGE,
+            Mark(429, message="Extra usage is required for long context requests…"),
+        ),
+        *SIGNS,
+    ),
     price_list="anthropic",
     keys_url="https://console.anthropic.com/settings/keys",
     usage_url="https://console.anthropic.com/usage",

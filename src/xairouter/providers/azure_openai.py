@@ -17,6 +17,12 @@ AZURE_OPENAI = Provider(
         "openai_embeddings": API_KEY,
     },
     probe=OPENAI_PROBE,
+    # docs: …/openai/how-to/provisioned-get-started: the id that support asks for, region, tier
+    reply_headers=frozenset(
+        {"apim-request-id", "x-ms-region", "azureml-model-session", "azureai-*"}
+    ),
+    # docs: …/foundry/openai/latest; its models with reasoning refuse max_tokens
+    output_fields={"openai_chat": "max_completion_tokens"},
     price_list="azure",
     keys_url="https://ai.azure.com/",
     usage_url="https://portal.azure.com/",

@@ -10,6 +10,8 @@ BEDROCK = Provider(
     name="bedrock",
     title="Amazon Bedrock (OpenAI-compatible)",
     docs="https://docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions.html",
+    # the id that support asks for
+    reply_headers=frozenset({"x-amzn-requestid"}),
     price_list="aws",
     keys_url="https://console.aws.amazon.com/bedrock/home#/api-keys",
     usage_url="https://console.aws.amazon.com/billing/home",

@@ -8,6 +8,8 @@ CEREBRAS = Provider(
     docs="https://inference-docs.cerebras.ai/resources/openai",
     endpoints=openai_compatible("https://api.cerebras.ai/v1", "openai_completions"),
     probe=OPENAI_PROBE,
+    # the id that support asks for
+    reply_headers=frozenset({"inference-id"}),
     price_list="cerebras",
     keys_url="https://cloud.cerebras.ai/platform",
     usage_url="https://cloud.cerebras.ai/platform",

@@ -7,6 +7,8 @@ COHERE = Provider(
     title="Cohere (compatibility API)",
     docs="https://docs.cohere.com/docs/compatibility-api",
     endpoints=openai_compatible("https://api.cohere.ai/compatibility/v1", "openai_embeddings"),
+    # docs: …/docs/errors: the id that support asks for; warnings of deprecated models
+    reply_headers=frozenset({"x-debug-trace-id", "x-api-warning", "num-tokens", "num-chars"}),
     price_list="cohere",
     keys_url="https://dashboard.cohere.com/api-keys",
     usage_url="https://dashboard.cohere.com/billing",

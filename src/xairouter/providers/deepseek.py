@@ -23,6 +23,8 @@ DEEPSEEK = Provider(
             },
         ),
     ),
+    # the id that support asks for
+    reply_headers=frozenset({"x-ds-trace-id"}),
     price_list="deepseek",
     keys_url="https://platform.deepseek.com/api_keys",
     usage_url="https://platform.deepseek.com/usage",

@@ -13,6 +13,8 @@ FIREWORKS = Provider(
         "openai_embeddings",
     ),
     probe=OPENAI_PROBE,
+    # docs: …/faq-new/models-inference/how-to-get-performance-metrics-for-streaming-responses
+    reply_headers=frozenset({"fireworks-*"}),
     price_list="fireworks",
     keys_url="https://app.fireworks.ai/settings/users/api-keys",
     usage_url="https://app.fireworks.ai/account/billing",

@@ -1,6 +1,7 @@
 """Google Gemini (AI Studio keys). Vertex AI, which needs OAuth, is not supported."""
 
-from xairouter.providers.interface import Probe, Provider, Rejection
+from xairouter.domain.said import Mark
+from xairouter.providers.interface import Probe, Provider
 
 GEMINI = Provider(
     name="gemini",
@@ -20,10 +21,15 @@ GEMINI = Provider(
     ),
     # A rejected key is a 400 with this reason; a revoked or leaked one a 403 that says so.
     rejections=(
-        Rejection(400, b"API_KEY_INVALID"),
-        Rejection(401),
-        Rejection(403, b"API key"),
+        Mark(400, "API_KEY_INVALID"),
+        Mark(401),
+        Mark(403, "API_KEY_INVALID"),
+        Mark(403, "CONSUMER_SUSPENDED"),
+        Mark(403, message="Your API key…"),
+        Mark(403, message="API key…"),
     ),
+    # which service tier answered
+    reply_headers=frozenset({"x-gemini-service-tier"}),
     price_list="google",
     keys_url="https://aistudio.google.com/apikey",
     usage_url="https://aistudio.google.com/usage",

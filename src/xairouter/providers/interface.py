@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from xairouter.domain.failures import ABSENT, ADDRESS, OUT_OF_CREDIT, Sign
+from xairouter.domain.failures import Cause, Sign
+from xairouter.domain.said import Mark
 
 BEARER, X_API_KEY, X_GOOG_API_KEY, API_KEY = "bearer", "x-api-key", "x-goog-api-key", "api-key"
 
@@ -17,29 +18,34 @@ DEFAULT_AUTH: Mapping[str, str] = {
 }
 """How each dialect's own provider takes its key; a provider's row may differ per dialect."""
 
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A reply that means “this provider key is not accepted”: a status and, if need be, a mark
-    that its body must contain."""
-
-    status: int
-    mark: bytes = b""
-
+MISSING_SCOPES = "You have insufficient permissions for this operation. Missing scopes: …"
+"""OpenAI's 401 to a key that it knows, for something that this key may not do."""
 
 SIGNS = (
     # OpenAI's error codes guide, and the many that copy its words.
-    Sign(OUT_OF_CREDIT, 429, b"insufficient_quota"),
-    Sign(OUT_OF_CREDIT, 0, b"billing_hard_limit_reached"),
-    Sign(OUT_OF_CREDIT, 0, b"billing_not_active"),
-    Sign(OUT_OF_CREDIT, 400, b"credit balance is too low"),
-    Sign(ABSENT, 404, b"model_not_found"),
-    Sign(ABSENT, 404, b"not_found_error"),
-    Sign(ABSENT, 404, b"NOT_FOUND"),
+    Sign(Cause.OUT_OF_CREDIT, Mark(429, "insufficient_quota")),
+    *(
+        Sign(Cause.OUT_OF_CREDIT, Mark(status, word))
+        for word in ("billing_hard_limit_reached", "billing_not_active")
+        for status in (400, 403, 429)
+    ),
+    Sign(
+        Cause.OUT_OF_CREDIT,
+        Mark(400, message="Your credit balance is too low to access the …purchase credits."),
+    ),
+    # OpenAI, of one request beyond what its rate limit lets through at once: “Limit …, Requested …”.
+    Sign(Cause.TOO_LARGE, Mark(429, message="Request too large for …")),
+    Sign(Cause.ABSENT, Mark(401, message=MISSING_SCOPES)),
+    Sign(Cause.ABSENT, Mark(404, "model_not_found")),
+    Sign(Cause.ABSENT, Mark(404, "not_found_error")),
+    Sign(Cause.ABSENT, Mark(404, "NOT_FOUND")),
     # A network's own guard answers in HTML: it concerns our address, not the key.
-    Sign(ADDRESS, 429, b"error code: 1015"),
-    Sign(ADDRESS, 429, b"<html"),
-    Sign(ADDRESS, 403, b"<html"),
+    Sign(Cause.ADDRESS, Mark(429, message="error code: 1015…")),
+    *(
+        Sign(Cause.ADDRESS, Mark(status, message=page))
+        for status in (429, 403)
+        for page in ("<html…", "<!doctype html…")
+    ),
 )
 """What providers say in the same words; a row adds its own in front."""
 
@@ -98,6 +104,8 @@ class Provider:
     when asked (``stream_options``); False where they always do, or refuse the field.
     ``output_fields`` maps dialect → the request's field that bounds output, where it is not the
     dialect's own.
+    ``forward_headers`` of a client reach the provider, ``reply_headers`` of a reply the client (``*``:
+    any ending), beside what passes for every provider.
     ``facts`` are asked after the probe; ``account_headers`` maps what is shown → the probe's reply
     header that says it; ``limit_headers`` are prefixes of reply headers that state limits.
     ``key_marks`` tell keys that may more than call models, and should not be here.
@@ -112,6 +120,7 @@ class Provider:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     auth: Mapping[str, str] = field(default_factory=dict)
     forward_headers: frozenset[str] = frozenset()
+    reply_headers: frozenset[str] = frozenset()
     probe: Probe | None = None
     facts: tuple[Facts, ...] = ()
     account_headers: Mapping[str, str] = field(default_factory=dict)
@@ -119,7 +128,7 @@ class Provider:
     key_marks: tuple[KeyMark, ...] = ()
     asks_usage: bool = True
     output_fields: Mapping[str, str] = field(default_factory=dict)
-    rejections: tuple[Rejection, ...] = (Rejection(401),)
+    rejections: tuple[Mark, ...] = (Mark(401, but_not=MISSING_SCOPES),)
     signs: tuple[Sign, ...] = SIGNS
     price_list: str | None = None
     keys_url: str | None = None

@@ -9,6 +9,8 @@ MISTRAL = Provider(
     endpoints=openai_compatible("https://api.mistral.ai/v1", "openai_embeddings"),
     probe=OPENAI_PROBE,
     asks_usage=False,
+    # the id that support asks for
+    reply_headers=frozenset({"mistral-correlation-id"}),
     price_list="mistral",
     keys_url="https://console.mistral.ai/api-keys",
     usage_url="https://console.mistral.ai/usage",

@@ -1,6 +1,7 @@
 """Moonshot AI (Kimi)."""
 
-from xairouter.domain.failures import OUT_OF_CREDIT, Sign
+from xairouter.domain.failures import Cause, Sign
+from xairouter.domain.said import Mark
 from xairouter.providers.interface import BEARER, OPENAI_PROBE, SIGNS, Facts, Provider
 
 MOONSHOT = Provider(
@@ -8,7 +9,7 @@ MOONSHOT = Provider(
     title="Moonshot AI (Kimi)",
     docs="https://platform.moonshot.ai/docs/introduction",
     # docs: …/docs/api/chat, error codes
-    signs=(Sign(OUT_OF_CREDIT, 429, b"exceeded_current_quota"), *SIGNS),
+    signs=(Sign(Cause.OUT_OF_CREDIT, Mark(429, "exceeded_current_quota_error")), *SIGNS),
     endpoints={
         "openai_chat": "https://api.moonshot.ai/v1",
         "anthropic_messages": "https://api.moonshot.ai/anthropic",

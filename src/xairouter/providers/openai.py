@@ -32,6 +32,10 @@ OPENAI = Provider(
             but_not=("sk-proj-", "sk-svcacct-", "sk-admin-"),
         ),
     ),
+    # what Codex reads of a reply, and repeats (x-codex-turn-state)
+    reply_headers=frozenset(
+        {"x-codex-*", "x-oai-request-id", "x-models-etag", "x-reasoning-included"}
+    ),
     price_list="openai",
     keys_url="https://platform.openai.com/api-keys",
     usage_url="https://platform.openai.com/usage",

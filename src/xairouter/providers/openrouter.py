@@ -1,7 +1,10 @@
 """OpenRouter."""
 
+from xairouter.domain.failures import Cause, Sign
+from xairouter.domain.said import Mark
 from xairouter.providers.interface import (
     ADMIN_WARNING,
+    SIGNS,
     Facts,
     Probe,
     Provider,
@@ -35,6 +38,17 @@ OPENROUTER = Provider(
             warnings={"data.is_provisioning_key": ADMIN_WARNING},
         ),
     ),
+    # docs: …/docs/api-reference/limits: a request is held against the credit for all that it may use
+    signs=(
+        Sign(
+            Cause.TOO_LARGE,
+            Mark(402, message="This request requires more credits, or fewer max_tokens…"),
+        ),
+        Sign(Cause.TOO_LARGE, Mark(402, message="Prompt tokens limit exceeded: …")),
+        *SIGNS,
+    ),
+    # docs: …/docs/api-reference/get-a-generation: the id of the call
+    reply_headers=frozenset({"x-generation-id"}),
     price_list="openrouter",
     keys_url="https://openrouter.ai/settings/keys",
     usage_url="https://openrouter.ai/activity",

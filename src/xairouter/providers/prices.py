@@ -4,8 +4,9 @@ The package's own calculator stays off the path; a property test holds this comp
 Units per thousand become units per million, so that every rate has one scale.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from functools import cache
@@ -15,7 +16,8 @@ from typing import Any
 
 from genai_prices import types as listed
 
-from xairouter.domain.prices import Condition, Price, Rate, Rates
+from xairouter.accounting.words import joined
+from xairouter.domain.prices import FEES, Condition, Price, Rate, Rates
 from xairouter.providers.table import PROVIDERS
 
 NANO = 10**9
@@ -29,15 +31,33 @@ _UNITS = {
     "input_audio_mtok": ("input_audio", 1),
     "cache_audio_read_mtok": ("cached_audio", 1),
     "output_audio_mtok": ("output_audio", 1),
+    "input_image_mtok": ("input_image", 1),
+    "cache_image_read_mtok": ("cached_image", 1),
+    "output_image_mtok": ("output_image", 1),
+    "input_video_mtok": ("input_video", 1),
+    "output_video_mtok": ("output_video", 1),
     "web_searches_kcount": ("web_searches", 1000),
+    "storage_searches_kcount": ("storage_searches", 1000),
     "requests_kcount": ("requests", 1000),
 }
+_LEFT_OUT = (
+    (re.compile(r"search-(?:preview|api)|sonar.*-search$|:online$"), ("web_searches", "requests")),
+    (re.compile(r"audio(?!.*transcri)"), ("output_audio",)),
+)
+"""Models by name, and the units of which one is billed for each call. Where the list has none of them,
+what a call costs is not known. Source: platform.openai.com/docs/pricing."""
+_SPEAKS = re.compile(r"\btts\b")
+"""Models whose price of output is that of sound, which is all they make."""
+_US_OF_1000 = 1100
+"""What Anthropic charges for inference in the US alone, by thousandths of any rate of tokens; where
+it is not offered, usage does not say ``us``. Source: platform.claude.com/docs, data residency."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     matches: Any
-    price: Price
+    price: Price | None
+    """None where the list leaves out something that the model bills."""
 
 
 class PriceList:
@@ -78,8 +98,8 @@ class PriceList:
 
 def _highest(entries: Iterable["_Entry"], label: str) -> Price | None:
     most: dict[str, int] = {}
-    for entry in entries:
-        for rates in entry.price.standard:
+    for price in filter(None, (entry.price for entry in entries)):
+        for rates in price.standard:
             for unit, rate in rates.rates.items():
                 top = max(rate.base, *(at for _, at in rate.tiers), 0)
                 most[unit] = max(most.get(unit, 0), top)
@@ -133,19 +153,92 @@ def _entries(provider: listed.Provider, label: str) -> tuple[_Entry, ...]:
             if isinstance(model.prices, list)
             else [listed.ConditionalPrice(prices=model.prices)]
         )
-        standard = tuple(Rates(_rates(row.prices), _condition(row.constraint)) for row in rows)
-        overrides = tuple(
-            Rates(_rates(variant.prices), _condition(variant.constraint), tier)
-            for variant in model.price_variants or ()
-            if set(variant.when) == {"service_tier"}
-            for tier in variant.when.values()
+        standard = tuple(
+            Rates(_rates(row.prices, model.id), _condition(row.constraint)) for row in rows
         )
+        overrides = tuple(
+            Rates(_rates(variant.prices, model.id), _condition(variant.constraint), word)
+            for variant in model.price_variants or ()
+            for word in [_word(variant.when)]
+            if word is not None
+        )
+        if provider.id == "anthropic":
+            overrides += tuple(_in_the_us(standard, overrides))
+        is_whole = all(_is_whole(row.prices) for row in rows) and _names_fees(model.id, standard)
+        price = Price(label, standard, overrides) if is_whole else None
         if standard:
-            entries.append(_Entry(model.match, Price(label, standard, overrides)))
-    return tuple(entries)
+            entries.append(_Entry(model.match, price))
+    return _with_searches(entries)
 
 
-def _rates(prices: listed.ModelPrice) -> Mapping[str, Rate]:
+def _with_searches(entries: Iterable[_Entry]) -> tuple[_Entry, ...]:
+    """A provider that states the same fee for a search wherever it states one bills it whatever the
+    model is: the list leaves it out of many rows. Source: the pricing pages of OpenAI ("web search,
+    all models") and Anthropic."""
+    prices = [entry.price for entry in entries if entry.price is not None]
+    fees = {
+        rates.rates["web_searches"]
+        for price in prices
+        for rates in price.standard
+        if "web_searches" in rates.rates
+    }
+    if len(fees) != 1 or any("requests" in price.standard[0].rates for price in prices):
+        return tuple(entries)
+    fee = {"web_searches": fees.pop()}
+    return tuple(
+        entry
+        if entry.price is None
+        else replace(
+            entry,
+            price=replace(
+                entry.price,
+                standard=tuple(
+                    rates
+                    if fee.keys() <= rates.rates.keys()
+                    else replace(rates, rates={**rates.rates, **fee})
+                    for rates in entry.price.standard
+                ),
+            ),
+        )
+        for entry in entries
+    )
+
+
+def _word(when: Mapping[str, str]) -> str | None:
+    """The word of a variant's rates; None of those that no reply tells."""
+    [(name, value), *more] = when.items()
+    return joined([value]) if name in ("service_tier", "speed", "processing") and not more else None
+
+
+def _in_the_us(standard: tuple[Rates, ...], overrides: tuple[Rates, ...]) -> Iterator[Rates]:
+    """Anthropic's rates of tokens for inference in the US alone."""
+    # Of standard rates a later one wins, of the others the first.
+    for rates in (*reversed(standard), *overrides):
+        raised = {
+            unit: _rate(
+                rate.base * _US_OF_1000 // 1000,
+                tuple((start, at * _US_OF_1000 // 1000) for start, at in rate.tiers),
+            )
+            for unit, rate in rates.rates.items()
+            if unit not in FEES
+        }
+        yield Rates(raised, rates.condition, joined(["us", *(rates.tier or "").split("+")]))
+
+
+def _is_whole(prices: listed.ModelPrice) -> bool:
+    """Whether everything that a price names can be counted here."""
+    return all(name in _UNITS for name, value in vars(prices).items() if value is not None)
+
+
+def _names_fees(model: str, standard: tuple[Rates, ...]) -> bool:
+    """Whether a price has the rates without which no call of a model can be priced."""
+    return not any(
+        pattern.search(model.lower()) and not any(unit in standard[0].rates for unit in units)
+        for pattern, units in _LEFT_OUT
+    )
+
+
+def _rates(prices: listed.ModelPrice, model: str) -> Mapping[str, Rate]:
     rates = {}
     for name, value in vars(prices).items():
         if value is None or name not in _UNITS:
@@ -156,6 +249,8 @@ def _rates(prices: listed.ModelPrice) -> Mapping[str, Rate]:
             rates[unit] = _rate(_integer(value.base, scale), tiers)
         else:
             rates[unit] = _rate(_integer(value, scale))
+    if "output" in rates and _SPEAKS.search(model):
+        rates.setdefault("output_audio", rates["output"])
     return rates
 
 

@@ -1,6 +1,7 @@
 """xAI."""
 
-from xairouter.domain.failures import OUT_OF_CREDIT, Sign
+from xairouter.domain.failures import Cause, Sign
+from xairouter.domain.said import Mark
 from xairouter.providers.interface import OPENAI_PROBE, SIGNS, Facts, Provider, openai_compatible
 
 XAI = Provider(
@@ -8,7 +9,18 @@ XAI = Provider(
     title="xAI",
     docs="https://docs.x.ai/docs/api-reference",
     # docs: …/docs/key-information/debugging
-    signs=(Sign(OUT_OF_CREDIT, 403, b"credits"), Sign(OUT_OF_CREDIT, 429, b"credits"), *SIGNS),
+    signs=(
+        *(
+            Sign(Cause.OUT_OF_CREDIT, Mark(status, message=sentence))
+            for status in (403, 429)
+            for sentence in (
+                "Your team …used all available credits…",
+                "Your newly created team…credits…",
+                "You have run out of credits…",
+            )
+        ),
+        *SIGNS,
+    ),
     endpoints=openai_compatible("https://api.x.ai/v1", "openai_responses"),
     probe=OPENAI_PROBE,
     # docs: …/api-reference (GET /v1/api-key)
@@ -25,6 +37,8 @@ XAI = Provider(
             },
         ),
     ),
+    # latency, and whether the reply is kept there
+    reply_headers=frozenset({"x-metrics-*", "x-data-retention", "x-zero-data-retention"}),
     price_list="x-ai",
     keys_url="https://console.x.ai/",
     usage_url="https://console.x.ai/",

@@ -1,6 +1,7 @@
 """Zhipu AI (GLM). The last chunk of a stream carries usage; no models endpoint is documented."""
 
-from xairouter.domain.failures import OUT_OF_CREDIT, Sign
+from xairouter.domain.failures import Cause, Sign
+from xairouter.domain.said import Mark
 from xairouter.providers.interface import SIGNS, Provider
 
 ZHIPU = Provider(
@@ -8,7 +9,7 @@ ZHIPU = Provider(
     title="Zhipu AI (GLM)",
     docs="https://docs.bigmodel.cn/cn/guide/develop/openai/introduction",
     # docs: …/api/error-codes
-    signs=(Sign(OUT_OF_CREDIT, 429, b"1113"), *SIGNS),
+    signs=(Sign(Cause.OUT_OF_CREDIT, Mark(429, "1113")), *SIGNS),
     endpoints={
         "openai_chat": "https://open.bigmodel.cn/api/paas/v4",
         "openai_embeddings": "https://open.bigmodel.cn/api/paas/v4",

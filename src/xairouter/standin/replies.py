@@ -113,6 +113,22 @@ def _chat_usage(body: Json, text: str) -> Json:
     }
 
 
+def _chat_tool_call(body: Json, call: int) -> Json | None:
+    """A call of the first tool that is offered, unless the last message is a tool's answer."""
+    messages, tools = body.get("messages") or [], body.get("tools") or []
+    if not tools or not messages or messages[-1].get("role") == "tool":
+        return None
+    function = tools[0].get("function", {})
+    return {
+        "id": f"call_{call}",
+        "type": "function",
+        "function": {
+            "name": function.get("name", "tool"),
+            "arguments": _arguments_text(function.get("parameters")),
+        },
+    }
+
+
 def chat(body: Json, call: int) -> Reply:
     """POST …/chat/completions."""
     messages = body.get("messages") or []
@@ -120,21 +136,9 @@ def chat(body: Json, call: int) -> Reply:
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema is not None:
         text = _structured(schema)
-    tools = body.get("tools") or []
-    wants_tool = bool(tools) and messages and messages[-1].get("role") != "tool"
     usage = _chat_usage(body, text)
     base: Json = {"id": f"chatcmpl-{call}", "created": 1_760_000_000, "model": body["model"]}
-    tool_call = None
-    if wants_tool:
-        function = tools[0].get("function", {})
-        tool_call = {
-            "id": f"call_{call}",
-            "type": "function",
-            "function": {
-                "name": function.get("name", "tool"),
-                "arguments": _arguments_text(function.get("parameters")),
-            },
-        }
+    tool_call = _chat_tool_call(body, call)
     finish = "tool_calls" if tool_call else "stop"
     if not body.get("stream"):
         message: Json = {
@@ -213,19 +217,15 @@ def embeddings(body: Json, call: int) -> Reply:
     )
 
 
-def _response(body: Json, call: int) -> Json:
+def _response_item(body: Json, call: int, text: str) -> Json:
+    """The one item of a response's output: a call of the first function, or the text."""
     given = body.get("input", "")
-    text = _answer(given if isinstance(given, str) else _last_user(given))
-    schema = ((body.get("text") or {}).get("format") or {}).get("schema")
-    if schema is not None:
-        text = _structured(schema)
     tools = [tool for tool in body.get("tools") or [] if tool.get("type") == "function"]
     answered = isinstance(given, list) and any(
         item.get("type") == "function_call_output" for item in given
     )
-    output: Json
     if tools and not answered:
-        output = {
+        return {
             "type": "function_call",
             "id": f"fc_{call}",
             "call_id": f"call_{call}",
@@ -233,14 +233,22 @@ def _response(body: Json, call: int) -> Json:
             "status": "completed",
             "arguments": _arguments_text(tools[0].get("parameters")),
         }
-    else:
-        output = {
-            "type": "message",
-            "id": f"msg_{call}",
-            "role": "assistant",
-            "status": "completed",
-            "content": [{"type": "output_text", "text": text, "annotations": []}],
-        }
+    return {
+        "type": "message",
+        "id": f"msg_{call}",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": text, "annotations": []}],
+    }
+
+
+def _response(body: Json, call: int) -> Json:
+    given = body.get("input", "")
+    text = _answer(given if isinstance(given, str) else _last_user(given))
+    schema = ((body.get("text") or {}).get("format") or {}).get("schema")
+    if schema is not None:
+        text = _structured(schema)
+    output = _response_item(body, call, text)
     used, made = words(given), words(text)
     return {
         "id": f"resp_standin{call}",
@@ -259,6 +267,7 @@ def _response(body: Json, call: int) -> Json:
         "tools": [],
         "top_p": 1.0,
         "previous_response_id": body.get("previous_response_id"),
+        "store": body.get("store", True) is not False,
         "service_tier": "default",
         "usage": {
             "input_tokens": used,
@@ -270,51 +279,63 @@ def _response(body: Json, call: int) -> Json:
     }
 
 
+def _text_events(item: Json) -> list[Json]:
+    text = item["content"][0]["text"]
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    empty = {"type": "output_text", "text": "", "annotations": []}
+    return [
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**item, "status": "in_progress", "content": []},
+        },
+        {"type": "response.content_part.added", **place, "part": empty},
+        *(
+            {"type": "response.output_text.delta", **place, "delta": word + " ", "logprobs": []}
+            for word in text.split(" ")
+        ),
+        {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
+        {"type": "response.content_part.done", **place, "part": item["content"][0]},
+    ]
+
+
+def _function_events(item: Json) -> list[Json]:
+    place = {"item_id": item["id"], "output_index": 0}
+    return [
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**item, "arguments": "", "status": "in_progress"},
+        },
+        {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"]},
+        {
+            "type": "response.function_call_arguments.done",
+            **place,
+            "name": item["name"],
+            "arguments": item["arguments"],
+        },
+    ]
+
+
 def responses(body: Json, call: int) -> Reply:
-    """POST …/responses."""
+    """POST …/responses. In the background, it has hardly begun."""
     document = _response(body, call)
     if not body.get("stream"):
+        if body.get("background"):
+            document |= {"status": "queued", "output": [], "usage": None}
         return whole(document)
+    return response_events(document)
+
+
+def response_events(document: Json) -> Reply:
+    """A response as a stream, also of one that is stored."""
     item = document["output"][0]
     opened = {**document, "status": "in_progress", "output": [], "usage": None}
     events: list[Json] = [
         {"type": "response.created", "response": opened},
         {"type": "response.in_progress", "response": opened},
     ]
-    if item["type"] == "message":
-        text = item["content"][0]["text"]
-        place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
-        empty = {"type": "output_text", "text": "", "annotations": []}
-        events += [
-            {
-                "type": "response.output_item.added",
-                "output_index": 0,
-                "item": {**item, "status": "in_progress", "content": []},
-            },
-            {"type": "response.content_part.added", **place, "part": empty},
-            *(
-                {"type": "response.output_text.delta", **place, "delta": word + " ", "logprobs": []}
-                for word in text.split(" ")
-            ),
-            {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
-            {"type": "response.content_part.done", **place, "part": item["content"][0]},
-        ]
-    else:
-        place = {"item_id": item["id"], "output_index": 0}
-        events += [
-            {
-                "type": "response.output_item.added",
-                "output_index": 0,
-                "item": {**item, "arguments": "", "status": "in_progress"},
-            },
-            {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"]},
-            {
-                "type": "response.function_call_arguments.done",
-                **place,
-                "name": item["name"],
-                "arguments": item["arguments"],
-            },
-        ]
+    events += _text_events(item) if item["type"] == "message" else _function_events(item)
     events += [
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": document},
@@ -323,10 +344,9 @@ def responses(body: Json, call: int) -> Reply:
     return Reply(200, _EVENTS, events=named_events(numbered))
 
 
-def messages(body: Json, call: int) -> Reply:
-    """POST /v1/messages."""
+def _message_blocks(body: Json, call: int, text: str) -> list[Json]:
+    """A message's content: a thought where thinking is on, then a tool call or the text."""
     asked = body.get("messages") or []
-    text = _answer(_last_user(asked))
     blocks: list[Json] = []
     if (body.get("thinking") or {}).get("type") in ("enabled", "adaptive"):
         blocks.append({"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"})
@@ -347,6 +367,14 @@ def messages(body: Json, call: int) -> Reply:
         )
     else:
         blocks.append({"type": "text", "text": text})
+    return blocks
+
+
+def messages(body: Json, call: int) -> Reply:
+    """POST /v1/messages."""
+    asked = body.get("messages") or []
+    text = _answer(_last_user(asked))
+    blocks = _message_blocks(body, call, text)
     stop = "tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn"
     given, made = words(asked), words(text)
     caches = b"cache_control" in msgspec.json.encode(body)

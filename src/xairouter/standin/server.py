@@ -188,7 +188,8 @@ class StandIn:
             return replies.whole({"error": {"message": f"no such path {path}"}}, 404)
         reply = answer(received.json(), number)
         if path == "/responses":
-            document = replies.responses({**received.json(), "stream": False}, number)
+            asked = {**received.json(), "stream": False, "background": False}
+            document = replies.responses(asked, number)
             kept = msgspec.json.decode(document.body)
             self._stored[kept["id"]] = (received.secret, kept)
         return reply
@@ -208,6 +209,8 @@ class StandIn:
             return replies.whole(
                 {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
             )
+        if "stream=true" in received.query:
+            return replies.response_events(document)
         return replies.whole({**document, "status": "cancelled"} if verb else document)
 
     def _show(self) -> Reply:

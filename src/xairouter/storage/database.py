@@ -39,6 +39,7 @@ class Database:
         self._driver = driver_for(url)
         self._engine = self._driver.engine()
         self._reading = self._driver.reading(self._engine)
+        self._snapshots = self._driver.snapshots(self._engine)
         self._writing = asyncio.Lock()
 
     @asynccontextmanager
@@ -46,9 +47,20 @@ class Database:
         """A connection for reading; raises StorageError when the database cannot be used, or has
         not answered within ``seconds`` (None: however long it takes).
 
-        Each statement stands alone: two of them may see two states.
+        Each statement stands alone: two of them may see two states. Who compares what several of
+        them say takes a ``snapshot``.
         """
         async with _connected(self._reading, seconds) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(
+        self, *, seconds: float | None = READ_SECONDS
+    ) -> AsyncIterator[AsyncConnection]:
+        """The same, and all its statements see one state. Not for long while a router
+        runs: meanwhile neither database can reuse the room of what others delete or overwrite."""
+        async with _connected(self._snapshots, seconds) as connection:
+            await self._driver.begin_reading(connection)
             yield connection
 
     @asynccontextmanager
@@ -91,6 +103,18 @@ class Database:
         async with self.read(seconds=None) as connection:
             return await self._driver.damage(connection)
 
+    async def is_new(self) -> bool:
+        """Whether nothing has ever been stored here; makes nothing."""
+        if self._engine.dialect.name == "sqlite" and migrate.is_missing(self._engine.url.database):
+            return True
+        async with self.read() as connection:
+            return await connection.run_sync(migrate.is_unmade)
+
+    async def lacking(self) -> list[str]:
+        """Tables and columns of this code's schema that are not there."""
+        async with self.read() as connection:
+            return await connection.run_sync(migrate.lacking)
+
     async def migrate(self, to: str = migrate.HEAD) -> None:
         """Bring the schema to a revision, this code's own unless told otherwise; forward only.
 
@@ -119,7 +143,28 @@ async def _connected(engine: AsyncEngine, seconds: float | None) -> AsyncIterato
     except (OSError, TimeoutError) as error:  # PostgreSQL's driver lets these through.
         failure = error
     if failure is not None:
-        raise StorageError(f"The database cannot be used now ({type(failure).__name__}).")
+        raise StorageError(_words(failure, engine.url.database))
+
+
+def _words(failure: BaseException, place: str | None) -> str:
+    """What failed, in words that hold no value of a statement."""
+    name = str(getattr(failure, "sqlite_errorname", ""))
+    for beginning, why in _SQLITE_WORDS.items():
+        if name.startswith(beginning):
+            return f"The database {place} cannot be used now: {why} ({name})."
+    return f"The database cannot be used now ({type(failure).__name__})."
+
+
+_SQLITE_WORDS = {
+    "SQLITE_CORRUPT": "it is damaged; restore a backup",
+    "SQLITE_NOTADB": "this is no SQLite database, or its first page is damaged; restore a backup",
+    "SQLITE_CANTOPEN": "it cannot be opened; look at its folder and who may read and write there",
+    "SQLITE_READONLY": "it may not be written; look at who may write there",
+    "SQLITE_PERM": "it may not be read; look at who may read there",
+    "SQLITE_FULL": "its disk is full",
+    "SQLITE_IOERR": "its disk failed",
+    "SQLITE_BUSY": "another process holds it",
+}
 
 
 @cache

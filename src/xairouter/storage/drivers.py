@@ -18,6 +18,8 @@ from sqlalchemy.util import await_only
 from xairouter.errors import ConfigError
 
 LOCK_WAIT_MS = 10_000
+_CHECKPOINT_TRIES = 50
+_CHECKPOINT_EVERY_SECONDS = 0.1
 WRITER_PAUSE_MS = 7000
 """Longer than a busy machine keeps a writer from going on, which would cost it its change."""
 _CONNECT_SECONDS = 5
@@ -35,6 +37,12 @@ class Driver(Protocol):
 
     def reading(self, engine: AsyncEngine) -> AsyncEngine:
         """The same engine, for statements that each stand alone."""
+
+    def snapshots(self, engine: AsyncEngine) -> AsyncEngine:
+        """The same engine, for transactions whose statements see one state and write nothing."""
+
+    async def begin_reading(self, connection: AsyncConnection) -> None:
+        """Begin such a transaction."""
 
     async def begin(self, connection: AsyncConnection, *, is_long: bool) -> None:
         """Begin a transaction and wait until no other writer is under way. One that is not
@@ -83,6 +91,12 @@ class SQLite:
     def reading(self, engine: AsyncEngine) -> AsyncEngine:
         return engine
 
+    def snapshots(self, engine: AsyncEngine) -> AsyncEngine:
+        return engine
+
+    async def begin_reading(self, connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("BEGIN"))
+
     async def begin(self, connection: AsyncConnection, *, is_long: bool) -> None:
         await connection.execute(sa.text("BEGIN IMMEDIATE"))
 
@@ -93,7 +107,17 @@ class SQLite:
         return 0
 
     async def forget_deleted(self, connection: AsyncConnection) -> None:
-        await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        # A checkpoint that waits for readers keeps all writers out meanwhile, up to a minute: it does
+        # not wait, and others go on between two tries.
+        await connection.execute(sa.text("PRAGMA busy_timeout=0"))
+        try:
+            for _ in range(_CHECKPOINT_TRIES):
+                done = await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+                if not done.one()[0]:
+                    return
+                await asyncio.sleep(_CHECKPOINT_EVERY_SECONDS)
+        finally:
+            await connection.execute(sa.text("PRAGMA busy_timeout=10000"))  # LOCK_WAIT_MS
 
     async def damage(self, connection: AsyncConnection) -> str | None:
         checked = (await connection.execute(sa.text("PRAGMA quick_check"))).scalar_one()
@@ -161,6 +185,12 @@ class PostgreSQL:
 
     def reading(self, engine: AsyncEngine) -> AsyncEngine:
         return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def snapshots(self, engine: AsyncEngine) -> AsyncEngine:
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    async def begin_reading(self, connection: AsyncConnection) -> None:
+        """The driver begins with the first statement."""
 
     async def begin(self, connection: AsyncConnection, *, is_long: bool) -> None:
         if is_long:

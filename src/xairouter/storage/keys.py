@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.accounts import DELETED, ApiKey
-from xairouter.domain.slots import AUTOMATION, Slot
+from xairouter.domain.accounts import ApiKey, KeyScope, KeyStatus
+from xairouter.domain.slots import Slot, SlotPurpose
 from xairouter.storage.tables import api_keys, slots
 
 
@@ -18,17 +18,19 @@ def _key(row: sa.Row[Any]) -> ApiKey:
         owner_id=row.owner_id,
         account_id=row.account_id,
         name=row.name,
-        scope=row.scope,
-        status=row.status,
+        scope=KeyScope(row.scope),
+        status=KeyStatus(row.status),
         created_at_ms=row.created_at_ms,
         expires_at_ms=row.expires_at_ms,
         replaced_by=row.replaced_by,
         session_id=row.session_id,
+        panic_of=row.panic_of,
     )
 
 
 def _slot(row: sa.Row[Any]) -> Slot:
-    return Slot(**{name: getattr(row, name) for name in Slot.__dataclass_fields__})
+    values = {name: getattr(row, name) for name in Slot.__dataclass_fields__}
+    return Slot(**{**values, "purpose": SlotPurpose(row.purpose)})
 
 
 async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
@@ -38,7 +40,7 @@ async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
 _KEY = sa.select(api_keys).where(
     api_keys.c.owner_id == sa.bindparam("owner"),
     api_keys.c.id == sa.bindparam("key"),
-    api_keys.c.status != DELETED,
+    api_keys.c.status != KeyStatus.DELETED,
 )
 """Statements that stand before every first call of a key are built once."""
 
@@ -53,7 +55,9 @@ async def list_keys(
     connection: AsyncConnection, owner_id: str, account_id: str | None = None
 ) -> Sequence[ApiKey]:
     """Keys of an owner, or of one account, oldest first, without deleted ones."""
-    query = sa.select(api_keys).where(api_keys.c.owner_id == owner_id, api_keys.c.status != DELETED)
+    query = sa.select(api_keys).where(
+        api_keys.c.owner_id == owner_id, api_keys.c.status != KeyStatus.DELETED
+    )
     if account_id is not None:
         query = query.where(api_keys.c.account_id == account_id)
     return [_key(row) for row in await connection.execute(query.order_by(api_keys.c.id))]
@@ -69,8 +73,19 @@ async def names_of(
     return {row.id: row.name for row in await connection.execute(query)}
 
 
+class KeyColumns(TypedDict, total=False):
+    """The columns of an XAI API key that change."""
+
+    name: str
+    status: KeyStatus
+    expires_at_ms: int | None
+    replaced_by: str | None
+    deleted_at_ms: int
+    panic_of: str | None
+
+
 async def update_key(
-    connection: AsyncConnection, owner_id: str, key_id: str, **values: Any
+    connection: AsyncConnection, owner_id: str, key_id: str, **values: Unpack[KeyColumns]
 ) -> None:
     await connection.execute(
         api_keys.update()
@@ -87,7 +102,7 @@ async def bury_keys(
     await connection.execute(
         api_keys.update()
         .where(api_keys.c.owner_id == owner_id, api_keys.c.id.in_(ids))
-        .values(status=DELETED, deleted_at_ms=at_ms)
+        .values(status=KeyStatus.DELETED, deleted_at_ms=at_ms)
     )
     await connection.execute(
         slots.delete().where(slots.c.owner_id == owner_id, slots.c.key_id.in_(ids))
@@ -112,6 +127,17 @@ async def put_slot(connection: AsyncConnection, slot: Slot) -> None:
     )
 
 
+async def move_slot_expiry(
+    connection: AsyncConnection, owner_id: str, slot_id: str, expires_at_ms: int
+) -> None:
+    """Move a slot's end and leave its sealed part, which may have been renewed meanwhile."""
+    await connection.execute(
+        slots.update()
+        .where(slots.c.owner_id == owner_id, slots.c.id == slot_id)
+        .values(expires_at_ms=expires_at_ms)
+    )
+
+
 _SLOT = sa.select(slots).where(slots.c.look_up_id == sa.bindparam("look_up_id"))
 
 
@@ -123,7 +149,9 @@ async def find_slot(connection: AsyncConnection, look_up_id: bytes) -> Slot | No
 
 async def find_grant(connection: AsyncConnection, owner_id: str) -> Slot | None:
     """An owner's automation grant."""
-    query = sa.select(slots).where(slots.c.owner_id == owner_id, slots.c.purpose == AUTOMATION)
+    query = sa.select(slots).where(
+        slots.c.owner_id == owner_id, slots.c.purpose == SlotPurpose.AUTOMATION
+    )
     row = (await connection.execute(query)).first()
     return _slot(row) if row else None
 
@@ -139,7 +167,11 @@ async def drop_slots(connection: AsyncConnection, owner_id: str, slot_ids: Itera
     )
 
 
-async def expired_slots(connection: AsyncConnection, now_ms: int) -> Sequence[Slot]:
-    """Slots, of any owner, whose time is over."""
+async def expired_slots(
+    connection: AsyncConnection, now_ms: int, purpose: SlotPurpose | None = None
+) -> Sequence[Slot]:
+    """Slots, of any owner, whose time is over; of one purpose, or of any."""
     query = sa.select(slots).where(slots.c.expires_at_ms <= now_ms)
+    if purpose is not None:
+        query = query.where(slots.c.purpose == purpose)
     return [_slot(row) for row in await connection.execute(query)]

@@ -2,7 +2,8 @@
 after a break.
 
 The target notes how far it has come in a table of its own, ``xairouter_move``, in the transaction
-that copies; the table goes when everything is there.
+that copies. The table stays when everything is there, so that the same command, broken off in its very
+last step or given twice, finds that out.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ _notes = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
 )
 _SOURCE = "(source)"
+_FINISHED = "(finished)"
 _DONE = "done"
 
 
@@ -46,29 +48,39 @@ async def move(
     began, or the counts differ at the end.
     """
     mark = await _fingerprint(source)
-    await _begin(target, mark)
+    was_finished = await _begin(target, mark)
     found = []
     for table in metadata.sorted_tables:
         await _copy(source, target, table)
         here, there = await _count(source, table), await _count(target, table)
         if here != there:
-            raise StorageError(
+            await _check_unchanged(source, mark)
+            said = (
                 f"The table {table.name} has {here} rows in the source and {there} in the target."
             )
+            if was_finished:
+                said = f"Everything was copied before, and the target has changed since. {said}"
+            raise StorageError(said)
         found.append(Copied(table.name, there))
         say(found[-1])
+    await _check_unchanged(source, mark)
+    async with target.write(seconds=None) as connection:
+        if not was_finished:
+            await _after(connection)
+            await _keep(connection, _FINISHED, _DONE)
+    return found
+
+
+async def _check_unchanged(source: Database, mark: str) -> None:
     if await _fingerprint(source) != mark:
         raise StorageError(
             "The source changed while it was copied: stop the router, empty the target, and begin "
             "again."
         )
-    async with target.write(seconds=None) as connection:
-        await _after(connection)
-        await connection.run_sync(_notes.drop)
-    return found
 
 
-async def _begin(target: Database, mark: str) -> None:
+async def _begin(target: Database, mark: str) -> bool:
+    """Whether everything was copied before."""
     async with target.write(seconds=None) as connection:
         await connection.run_sync(lambda sync: _notes.create(sync, checkfirst=True))
         known = await _note(connection, _SOURCE)
@@ -81,6 +93,7 @@ async def _begin(target: Database, mark: str) -> None:
                 "The target holds a part of another source, or the source changed since: empty the "
                 "target and begin again."
             )
+        return await _note(connection, _FINISHED) == _DONE
 
 
 async def _copy(source: Database, target: Database, table: sa.Table) -> None:
@@ -136,8 +149,10 @@ def _parents_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def _fingerprint(source: Database) -> str:
     """What moves with every commit that matters: counts of all tables, and the newest change."""
-    words = [f"{table.name}={await _count(source, table)}" for table in metadata.sorted_tables]
-    async with source.read(seconds=None) as connection:
+    async with source.snapshot(seconds=None) as connection:
+        words = [
+            f"{table.name}={await _counted(connection, table)}" for table in metadata.sorted_tables
+        ]
         newest = (await connection.execute(sa.select(sa.func.max(changes.c.seq)))).scalar()
         first = (await connection.execute(sa.select(sa.func.min(owners.c.id)))).scalar()
     return hashlib.sha256(f"{words} {newest} {first}".encode()).hexdigest()
@@ -145,8 +160,12 @@ async def _fingerprint(source: Database) -> str:
 
 async def _count(database: Database, table: sa.Table) -> int:
     async with database.read(seconds=None) as connection:
-        query = sa.select(sa.func.count()).select_from(table)
-        return int((await connection.execute(query)).scalar() or 0)
+        return await _counted(connection, table)
+
+
+async def _counted(connection: AsyncConnection, table: sa.Table) -> int:
+    query = sa.select(sa.func.count()).select_from(table)
+    return int((await connection.execute(query)).scalar() or 0)
 
 
 async def _note(connection: AsyncConnection, name: str) -> str | None:

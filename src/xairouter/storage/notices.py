@@ -1,13 +1,13 @@
 """Notices: raised once while open, told to a webhook at least once."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypedDict, Unpack, cast
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.notices import Occasion
+from xairouter.domain.notices import Notice, Occasion
 from xairouter.storage.tables import notices
 
 MOST_OPEN = 1000
@@ -15,12 +15,39 @@ MOST_OPEN = 1000
 _LONGEST_SUBJECT = 256
 
 
+class NoticeRow(TypedDict):
+    """A row of the table; ``detail`` is JSON."""
+
+    id: str
+    owner_id: str
+    kind: Notice
+    subject_id: str
+    detail: str
+    count: int
+    first_at_ms: int
+    last_at_ms: int
+    dismissed_at_ms: int | None
+    delivered_at_ms: int | None
+    tries: int
+    next_try_ms: int | None
+    last_error: str | None
+
+
+class Delivery(TypedDict, total=False):
+    """How a delivery went, the columns of it that change."""
+
+    tries: int
+    delivered_at_ms: int | None
+    next_try_ms: int | None
+    last_error: str | None
+
+
 async def raise_all(
     connection: AsyncConnection,
     occasions: Iterable[Occasion],
     *,
     now_ms: int,
-    new_id: Any,
+    new_id: Callable[[str], str],
 ) -> int:
     """Open a notice for each occasion that has none open yet, count the others; how many are new.
 
@@ -74,7 +101,7 @@ async def count_open(connection: AsyncConnection, owner_id: str) -> int:
 
 async def page(
     connection: AsyncConnection, owner_id: str, *, before: str | None, limit: int, is_open: bool
-) -> Sequence[dict[str, Any]]:
+) -> Sequence[NoticeRow]:
     """Newest first; only open ones where ``is_open`` says so."""
     query = sa.select(notices).where(notices.c.owner_id == owner_id)
     if is_open:
@@ -82,7 +109,7 @@ async def page(
     if before:
         query = query.where(notices.c.id < before)
     rows = await connection.execute(query.order_by(notices.c.id.desc()).limit(limit))
-    return [dict(row) for row in rows.mappings()]
+    return [cast(NoticeRow, dict(row)) for row in rows.mappings()]
 
 
 async def dismiss(connection: AsyncConnection, owner_id: str, notice_id: str, now_ms: int) -> bool:
@@ -97,7 +124,11 @@ async def dismiss(connection: AsyncConnection, owner_id: str, notice_id: str, no
 
 
 async def close_subject(
-    connection: AsyncConnection, owner_id: str, kinds: Sequence[str], subject_id: str, now_ms: int
+    connection: AsyncConnection,
+    owner_id: str,
+    kinds: Sequence[Notice],
+    subject_id: str,
+    now_ms: int,
 ) -> None:
     """What the notices of a subject spoke of is over: close them."""
     await connection.execute(
@@ -112,7 +143,7 @@ async def close_subject(
     )
 
 
-async def due(connection: AsyncConnection, now_ms: int, limit: int) -> Sequence[dict[str, Any]]:
+async def due(connection: AsyncConnection, now_ms: int, limit: int) -> Sequence[NoticeRow]:
     """Notices, of any owner, whose webhook is to be told now; the oldest first."""
     query = (
         sa.select(notices)
@@ -120,7 +151,8 @@ async def due(connection: AsyncConnection, now_ms: int, limit: int) -> Sequence[
         .order_by(notices.c.next_try_ms, notices.c.id)
         .limit(limit)
     )
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    rows = await connection.execute(query)
+    return [cast(NoticeRow, dict(row)) for row in rows.mappings()]
 
 
 async def claim(
@@ -135,8 +167,8 @@ async def claim(
     return result.rowcount == 1
 
 
-async def settle(connection: AsyncConnection, notice_id: str, **values: Any) -> None:
-    """Note how a delivery went: ``delivered_at_ms``, ``next_try_ms``, ``last_error``."""
+async def settle(connection: AsyncConnection, notice_id: str, **values: Unpack[Delivery]) -> None:
+    """Note how a delivery went."""
     await connection.execute(notices.update().where(notices.c.id == notice_id).values(**values))
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.accounts import DELETED, Account, OwnerSettings
+from xairouter.domain.accounts import Account, AccountStatus, OwnerSettings
 from xairouter.storage.tables import accounts, owners
 
 
@@ -25,6 +25,32 @@ class OwnerRow:
     prices: Mapping[str, Any]
     routing: Mapping[str, Any]
     webhook_secret: str | None = field(default=None, repr=False)
+
+
+class OwnerColumns(TypedDict, total=False):
+    """The columns of an owner's row that change; settings, prices and routing as values."""
+
+    revision: int
+    vault_epoch: int
+    vault_revision: int
+    seen_by_operator: bool
+    settings: OwnerSettings
+    prices: Mapping[str, object]
+    routing: Mapping[str, object]
+    webhook_secret: str | None
+
+
+class AccountColumns(TypedDict, total=False):
+    """The columns of an account that change."""
+
+    parent_id: str
+    name: str
+    email: str | None
+    status: AccountStatus
+    suspended_by_operator: bool
+    can_manage: bool
+    rules: str
+    deleted_at_ms: int
 
 
 async def add_owner(
@@ -80,13 +106,18 @@ async def get_owner(connection: AsyncConnection, owner_id: str) -> OwnerRow | No
     )
 
 
-async def update_owner(connection: AsyncConnection, owner_id: str, **values: Any) -> None:
-    """Change columns of an owner's row; settings, prices and routing are given as
-    values, not text."""
-    for name in ("settings", "prices", "routing"):
-        if name in values:
-            values[name] = msgspec.json.encode(values[name]).decode()
-    await connection.execute(owners.update().where(owners.c.id == owner_id).values(**values))
+async def update_owner(
+    connection: AsyncConnection, owner_id: str, **values: Unpack[OwnerColumns]
+) -> None:
+    """Change columns of an owner's row."""
+    columns = {
+        name: msgspec.json.encode(value).decode() if name in _AS_JSON else value
+        for name, value in values.items()
+    }
+    await connection.execute(owners.update().where(owners.c.id == owner_id).values(**columns))
+
+
+_AS_JSON = ("settings", "prices", "routing")
 
 
 async def advance_vault(
@@ -108,7 +139,7 @@ def _account(row: sa.Row[Any]) -> Account:
         parent_id=row.parent_id,
         name=row.name,
         email=row.email,
-        status=row.status,
+        status=AccountStatus(row.status),
         can_manage=row.can_manage,
         created_at_ms=row.created_at_ms,
         suspended_by_operator=row.suspended_by_operator,
@@ -122,14 +153,14 @@ async def get_account(
     """One account of an owner; tombstones only where ``deleted`` asks for them."""
     query = sa.select(accounts).where(accounts.c.owner_id == owner_id, accounts.c.id == account_id)
     if not deleted:
-        query = query.where(accounts.c.status != DELETED)
+        query = query.where(accounts.c.status != AccountStatus.DELETED)
     row = (await connection.execute(query)).first()
     return _account(row) if row else None
 
 
 def _path_upwards() -> sa.Select[Any]:
     """An account and all above it, in any order; UNION ends a circle."""
-    alive = accounts.c.status != DELETED, accounts.c.owner_id == sa.bindparam("owner")
+    alive = accounts.c.status != AccountStatus.DELETED, accounts.c.owner_id == sa.bindparam("owner")
     own = sa.select(accounts.c.id, accounts.c.parent_id).where(
         accounts.c.id == sa.bindparam("account"), *alive
     )
@@ -167,7 +198,7 @@ async def tree_of(
     """All accounts of an owner, parents before children."""
     query = sa.select(accounts).where(accounts.c.owner_id == owner_id).order_by(accounts.c.id)
     if not deleted:
-        query = query.where(accounts.c.status != DELETED)
+        query = query.where(accounts.c.status != AccountStatus.DELETED)
     return [_account(row) for row in await connection.execute(query)]
 
 
@@ -184,7 +215,7 @@ async def subtree_of(
         accounts.c.owner_id == owner_id, accounts.c.parent_id == below.c.id
     )
     if not deleted:
-        child = child.where(accounts.c.status != DELETED)
+        child = child.where(accounts.c.status != AccountStatus.DELETED)
     # UNION leaves out what was found already, so that it would end in a circle, too.
     found = await connection.execute(sa.select(below.union(child).c.id))
     return [row.id for row in found]
@@ -199,7 +230,7 @@ async def children_of(
         .where(
             accounts.c.owner_id == owner_id,
             accounts.c.parent_id == parent_id,
-            accounts.c.status != DELETED,
+            accounts.c.status != AccountStatus.DELETED,
             accounts.c.id > after,
         )
         .order_by(accounts.c.id)
@@ -217,7 +248,7 @@ async def count_children(
         .where(
             accounts.c.owner_id == owner_id,
             accounts.c.parent_id.in_(account_ids),
-            accounts.c.status != DELETED,
+            accounts.c.status != AccountStatus.DELETED,
         )
         .group_by(accounts.c.parent_id)
     )
@@ -233,7 +264,7 @@ async def find_by_name(
         sa.select(accounts)
         .where(
             accounts.c.owner_id == owner_id,
-            accounts.c.status != DELETED,
+            accounts.c.status != AccountStatus.DELETED,
             sa.or_(
                 accounts.c.name.ilike(f"%{wanted}%", escape="\\"),
                 accounts.c.email.ilike(f"%{wanted}%", escape="\\"),
@@ -254,7 +285,7 @@ async def with_limits(
         sa.select(accounts)
         .where(
             accounts.c.owner_id == owner_id,
-            accounts.c.status != DELETED,
+            accounts.c.status != AccountStatus.DELETED,
             sa.or_(
                 accounts.c.rules.like('%limits"%'),
                 accounts.c.rules.like('%"budget"%'),
@@ -270,7 +301,7 @@ async def has_budget(connection: AsyncConnection, owner_id: str) -> bool:
     """Whether any account's own rules hold a budget."""
     query = sa.select(accounts.c.id).where(
         accounts.c.owner_id == owner_id,
-        accounts.c.status != DELETED,
+        accounts.c.status != AccountStatus.DELETED,
         accounts.c.rules.like('%"budget":{"%'),
     )
     return (await connection.execute(query.limit(1))).first() is not None
@@ -295,13 +326,22 @@ async def names_of(
 async def list_owners(connection: AsyncConnection) -> Sequence[Account]:
     """The accounts at the top, for the operator."""
     query = sa.select(accounts).where(
-        accounts.c.id == accounts.c.owner_id, accounts.c.status != DELETED
+        accounts.c.id == accounts.c.owner_id, accounts.c.status != AccountStatus.DELETED
     )
     return [_account(row) for row in await connection.execute(query.order_by(accounts.c.id))]
 
 
+async def record_days(connection: AsyncConnection) -> Sequence[tuple[str, int]]:
+    """Each owner, and for how many days its usage records are kept."""
+    found = [await get_owner(connection, one.id) for one in await list_owners(connection)]
+    return [(owner.id, owner.settings.record_days) for owner in found if owner is not None]
+
+
 async def update_account(
-    connection: AsyncConnection, owner_id: str, account_id: str, **values: Any
+    connection: AsyncConnection,
+    owner_id: str,
+    account_id: str,
+    **values: Unpack[AccountColumns],
 ) -> None:
     await connection.execute(
         accounts.update()

@@ -1,19 +1,39 @@
 """Provider keys: sealed, with the metadata that is in view."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.accounts import ProviderKey
+from xairouter.domain.accounts import KeyHealth, ProviderKey, ProviderKeyStatus
 from xairouter.storage.tables import provider_keys
 
 _AS_JSON = ("endpoints", "auth", "models", "discovered")
 
 
-def _columns(values: dict[str, Any]) -> dict[str, Any]:
+class ProviderKeyChange(TypedDict, total=False):
+    """The columns of a provider key that change."""
+
+    name: str
+    provider: str
+    endpoints: Mapping[str, str]
+    auth: Mapping[str, str]
+    level: int
+    weight: int
+    models: tuple[str, ...] | None
+    discovered: tuple[str, ...] | None
+    status: ProviderKeyStatus
+    revision: int
+    sealed: bytes
+    last4: str | None
+    fingerprint: str
+    health: KeyHealth
+    health_why: str | None
+
+
+def _columns(values: Mapping[str, object]) -> dict[str, object]:
     return {
         name: msgspec.json.encode(value).decode()
         if name in _AS_JSON and value is not None
@@ -30,6 +50,8 @@ def _provider_key(row: sa.Row[Any]) -> ProviderKey:
     for name in ("models", "discovered"):
         if values[name] is not None:
             values[name] = tuple(values[name])
+    values["status"] = ProviderKeyStatus(row.status)
+    values["health"] = KeyHealth(row.health)
     return ProviderKey(**values)
 
 
@@ -61,7 +83,9 @@ async def count(connection: AsyncConnection, owner_id: str) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
-async def update(connection: AsyncConnection, owner_id: str, key_id: str, **values: Any) -> None:
+async def update(
+    connection: AsyncConnection, owner_id: str, key_id: str, **values: Unpack[ProviderKeyChange]
+) -> None:
     await connection.execute(
         provider_keys.update()
         .where(provider_keys.c.owner_id == owner_id, provider_keys.c.id == key_id)

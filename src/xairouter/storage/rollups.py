@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nlargest
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xairouter.domain.records import INTERRUPTED, REFUSED, UPSTREAM_ERROR
+from xairouter.domain.records import Outcome, UsageSource
+from xairouter.storage.sums import SumRow
 from xairouter.storage.tables import usage_hours, usage_records, usage_sums
 
 HOUR_MS = 3_600_000
@@ -111,7 +112,7 @@ async def totals(
     group_by: str | None,
     names: Sequence[str] = SUMS,
     top: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[SumRow]:
     """Sums over records, in one row or one for each value of a group, whose name is ``group``;
     ``names`` are those of ``SUMS`` that are wanted, ``calls`` among them. With ``top`` only the
     dearest groups, the dearest first, and among equals the busiest.
@@ -125,9 +126,9 @@ async def totals(
         found[None] = dict.fromkeys(names, 0)
     if top is not None:
         dearest = nlargest(top, found.items(), key=lambda item: _worth(item[1]))
-        return [{"group": group, **sums} for group, sums in dearest]
+        return [cast(SumRow, {"group": group, **sums}) for group, sums in dearest]
     ordered = sorted(found.items(), key=lambda item: (item[0] is not None, item[0]))
-    return [{"group": group, **sums} for group, sums in ordered]
+    return [cast(SumRow, {"group": group, **sums}) for group, sums in ordered]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +299,12 @@ async def _grouped(
 
 async def _from_records(asked: _Asked, filters: Filters) -> Sums:
     columns = usage_records.c
-    is_error = columns.outcome.in_((UPSTREAM_ERROR, INTERRUPTED))
-    is_unpriced = sa.and_(columns.cost_nano.is_(None), columns.usage_source == "reported")
+    is_error = columns.outcome.in_((Outcome.UPSTREAM_ERROR, Outcome.INTERRUPTED))
+    is_unpriced = sa.and_(columns.cost_nano.is_(None), columns.usage_source == UsageSource.REPORTED)
     special: Mapping[str, sa.ColumnElement[Any]] = {
         "calls": sa.func.count(),
         "errors": sa.func.sum(sa.case((is_error, 1), else_=0)),
-        "refused": sa.func.sum(sa.case((columns.outcome == REFUSED, 1), else_=0)),
+        "refused": sa.func.sum(sa.case((columns.outcome == Outcome.REFUSED, 1), else_=0)),
         "unpriced": sa.func.sum(sa.case((is_unpriced, 1), else_=0)),
     }
     group = GROUPS[asked.group_by] if asked.group_by else sa.null()
@@ -356,13 +357,12 @@ def _merge(into: Sums, more: Sums) -> None:
             into[group] = dict(sums)
 
 
-def summed(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def summed(rows: Iterable[SumRow]) -> SumRow:
     """Groups as one: what ``totals`` without a group would have answered."""
-    total: dict[str, Any] = {"group": None, **dict.fromkeys(SUMS, 0)}
+    total = dict.fromkeys(SUMS, 0)
     for row in rows:
-        for name in SUMS:
-            total[name] = min(total[name] + row[name], MOST)
-    return total
+        add(total, {name: cast(Mapping[str, int], row)[name] for name in SUMS})
+    return cast(SumRow, {"group": None, **total})
 
 
 async def last_uses(

@@ -104,6 +104,7 @@ api_keys = Table(
     Column("replaced_by", Words(40)),
     Column("deleted_at_ms", BigInteger),
     Column("session_id", Words(40)),
+    Column("panic_of", Words(40)),
 )
 
 slots = Table(
@@ -218,6 +219,9 @@ usage_records = Table(
     Column("started_at_ms", BigInteger, nullable=False),
     Column("first_byte_ms", BigInteger),
     Column("total_ms", BigInteger),
+    Column("counted_tokens", BigInteger),
+    Column("counted_nano", BigInteger),
+    Column("settled", Text),
     Index("ix_usage_records_owner_started", "owner_id", "started_at_ms"),
     Index("ix_usage_records_owner_account_started", "owner_id", "account_id", "started_at_ms"),
 )
@@ -245,6 +249,7 @@ usage_hours = Table(
     Column("unpriced", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False, server_default="0"),
     Column("cache_write_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("counted_nano", BigInteger, nullable=False, server_default="0"),
     Index("ix_usage_hours_owner_account_hour", "owner_id", "account_id", "hour_ms"),
     UniqueConstraint(
         "owner_id",
@@ -285,7 +290,19 @@ usage_sums = Table(
     sqlite_with_rowid=False,
 )
 
-# One chain per owner over usage records and operations: hash = SHA-256(previous | leaf).
+# What budgets count of all time, by account and model.
+usage_counted = Table(
+    "usage_counted",
+    metadata,
+    Column("owner_id", Words(40), primary_key=True),
+    Column("account_id", Words(40), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("counted_nano", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One chain per owner over usage records and operations: hash = SHA-256(previous | leaf), of which the
+# last one is kept in ``chain_heads``.
 chain = Table(
     "chain",
     metadata,
@@ -295,8 +312,7 @@ chain = Table(
     Column("ref_id", Words(40), nullable=False),
     Column("salt", LargeBinary(16), nullable=False),
     Column("leaf", LargeBinary(32), nullable=False),
-    Column("hash", LargeBinary(32), nullable=False),
-    Index("ix_chain_ref", "ref_id"),
+    sqlite_with_rowid=False,
 )
 
 chain_heads = Table(
@@ -307,16 +323,46 @@ chain_heads = Table(
     Column("hash", LargeBinary(32), nullable=False),
 )
 
+# Where a chain begins, since entries of forgotten records were pruned: the hash of the last of them,
+# and what holds the operations' entries among them, which stay.
+chain_bases = Table(
+    "chain_bases",
+    metadata,
+    Column("owner_id", Words(40), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("kept", LargeBinary(32), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("mac", Words(64), nullable=False),
+)
+
+# Up to where a chain was verified, when, when it was from its beginning, and a MAC of the owner's vault.
+chain_points = Table(
+    "chain_points",
+    metadata,
+    Column("owner_id", Words(40), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("whole_at_ms", BigInteger, nullable=False),
+    Column("mac", Words(64), nullable=False),
+)
+
 # Responses and other objects that a provider keeps: who made them, which provider key holds them.
+# ``call_id`` is the call whose record the object's end settles (null: none, or settled), ``final``
+# that end where it was seen before the record was stored.
 provider_objects = Table(
     "provider_objects",
     metadata,
     Column("owner_id", Words(40), primary_key=True),
-    Column("object_id", Words(128), primary_key=True),
+    Column("object_id", Words(1024), primary_key=True),
     Column("account_id", Words(40), nullable=False),
     Column("provider_key_id", Words(40), nullable=False),
     Column("dialect", Words(32), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("call_id", Words(40)),
+    Column("final", Text),
+    Index("ix_provider_objects_owner_created", "owner_id", "created_at_ms"),
 )
 
 # A link's token is known by its hash only; the row goes when the link is used.

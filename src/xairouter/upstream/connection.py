@@ -2,122 +2,40 @@
 
 A connection serves one exchange after the other and goes back to its pool only when a reply ended
 as its framing says (RFC 9112 §6.3), the whole request was taken, and nothing came behind it. In
-every other case it is closed: what is left on it could be taken for the next reply.
+every other case it is closed: what is left on it could be taken for the next reply. Before it serves
+again, its socket is looked at: bytes or an end that the event loop has not delivered yet count, too.
 """
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import cast
 
 import httptools
 
-from xairouter.errors import UpstreamError
-from xairouter.upstream.interface import Headers
+from xairouter.errors import ErrorCode, StaleConnectionError, UpstreamError
+from xairouter.upstream.reply import HttpReply
 
 HEAD_BYTES = 64 * 1024
 """Most bytes that may come without any of the body in them: heads, trailers, chunk extensions."""
-BUFFER_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
+"""Most bytes of a connection that are read, metered and passed on in one turn of the event loop."""
+BUFFER_BYTES = READ_BYTES
+"""How much may wait for the reply's reader before reading pauses."""
+_READ_BUFFER = memoryview(bytearray(READ_BYTES))
+# Shared: the event loop fills it and hands it over in one go.
 BLOCK_BYTES = 256 * 1024
-UNREACHABLE, TIMEOUT = "upstream_unreachable", "upstream_timeout"
+REPLAY_SECONDS = 1.0
+"""How soon after a request a reused connection must end for it to count as stale: a provider that
+had closed it says so within one round trip, one that worked on the request takes longer."""
+UNREACHABLE, TIMEOUT = ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UPSTREAM_TIMEOUT
 _BODILESS = (204, 304)
+_SWITCHING = 101
+"""To another protocol, for which nobody has asked."""
+_BROKE_OFF = "The exchange with the provider broke off."
 
 
-class HttpReply:
-    """A reply under way; see ``interface.Reply``. Its connection adds to ``chunks``, ``size`` bytes
-    together, and says ``wake`` or ``end``."""
-
-    __slots__ = (
-        "_connection",
-        "_failure",
-        "_has_ended",
-        "_take",
-        "_waiter",
-        "chunks",
-        "headers",
-        "size",
-        "status",
-    )
-
-    def __init__(self, connection: "Connection", status: int, headers: Headers) -> None:
-        self.status = status
-        self.headers = headers
-        self._connection: Connection | None = connection
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self._has_ended = False
-        self._failure: str | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._take: Callable[[bytes], bool] | None = None
-
-    def __repr__(self) -> str:
-        return f"<HttpReply {self.status}>"
-
-    async def read(self) -> bytes:
-        while True:
-            if self.chunks:
-                return self._take_all()
-            if self._failure is not None:
-                raise UpstreamError(UNREACHABLE, self._failure, sent=True)
-            if self._has_ended:
-                return b""
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
-    def on_piece(self, take: Callable[[bytes], bool]) -> bool:
-        if self._connection is None:
-            return True
-        self._take = take
-        return bool(self.chunks)
-
-    def _take_all(self) -> bytes:
-        chunks = self.chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self.size = 0
-        if self._connection is not None:
-            self._connection.resume()
-        return data
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        self._take = None
-        if connection is not None:
-            connection.abandon()
-
-    def end(self, failure: str | None = None) -> None:
-        """No more will come: the reply is whole, or broke off."""
-        self._connection = None
-        self._failure = failure
-        self._has_ended = failure is None
-        self.wake()
-        self._take = None
-
-    def wake(self) -> None:
-        """There is something for the reader, or for who stands in for it while it waits."""
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        take, chunks = self._take, self.chunks
-        if take is not None and chunks:
-            data = chunks.pop() if len(chunks) == 1 else b"".join(chunks)
-            chunks.clear()
-            if take(data):
-                self.size = 0
-                connection = self._connection
-                if connection is not None:
-                    if connection.is_paused:
-                        connection.resume()
-                    return
-            else:
-                chunks.append(data)
-        if chunks or self._has_ended or self._failure:
-            waiter.set_result(None)
-
-
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The protocol of one connection. ``on_free`` is called when it may serve again; whoever takes
     it from its pool calls ``exchange``. It is in ``everyone`` while it is open.
 
@@ -133,10 +51,12 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_is_deaf",
         "_is_whole",
+        "_look",
         "_needs_end",
         "_on_free",
         "_parser",
         "_reply",
+        "_sent_at",
         "_spoiled",
         "_transport",
         "_writing",
@@ -164,11 +84,21 @@ class Connection(asyncio.Protocol):
         self._spoiled = False
         self._is_deaf = False
         self._drained: asyncio.Event | None = None
+        self._look: Callable[[int], list[tuple[int, int]]] | None = None
+        self._sent_at = 0.0
         self.free_since = 0.0
 
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    def is_clean(self) -> bool:
+        """Whether it is open and nothing has come on it since its last reply, neither a byte nor
+        its end. A TLS layer keeps nothing back that it could decrypt, so the socket tells all."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        return self._look is None or not self._look(0)
 
     async def exchange(self, head: bytes, body: bytes, seconds: float) -> HttpReply:
         """Send a request; the reply, once its head has come, which may take ``seconds``.
@@ -178,11 +108,15 @@ class Connection(asyncio.Protocol):
         """
         transport = self._transport
         assert transport is not None
+        if transport.is_closing():
+            # The provider spoke or left before it was asked anything.
+            raise UpstreamError(UNREACHABLE, _BROKE_OFF, sent=False)
         loop = asyncio.get_running_loop()
         self._head_bytes = 0
         waiter: asyncio.Future[HttpReply] = loop.create_future()
         self._head = waiter
-        timer = loop.call_later(seconds, self._late)
+        self._sent_at = sent_at = loop.time()
+        timer = loop.call_at(sent_at + seconds, self._late)
         try:
             if len(body) <= BLOCK_BYTES:
                 transport.write(head + body)
@@ -240,17 +174,22 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._everyone.add(self)
+        opened = transport.get_extra_info("socket")
+        if opened is not None:
+            poll = select.poll()
+            poll.register(opened.fileno(), select.POLLIN)
+            self._look = poll.poll
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._spoiled = self._is_deaf = True
         self._everyone.discard(self)
         self.resume_writing()
-        self._fail("The exchange with the provider broke off.")
+        self._fail(_BROKE_OFF, kind=StaleConnectionError if self._is_stale() else UpstreamError)
 
     def pause_writing(self) -> None:
         self._drained = asyncio.Event()
@@ -260,16 +199,19 @@ class Connection(asyncio.Protocol):
         if drained is not None:
             drained.set()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._is_deaf:
             return
-        if self._head is None and self._reply is None:
+        if self._reply is None and self._head is None:
             # Bytes that nobody asked for, on a connection at rest.
             self.abort()
             return
-        self._head_bytes += len(data)
+        self._head_bytes += nbytes
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_READ_BUFFER[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # What had come whole before the break stays whole.
             self._spoiled = self._is_deaf = True
@@ -282,8 +224,32 @@ class Connection(asyncio.Protocol):
         elif self._head_bytes > HEAD_BYTES:
             self._fail("The provider's reply has too large a head.")
             self.abort()
-        elif self._reply is not None:
-            self._reply.wake()
+        else:
+            reply = self._reply
+            if reply is None:
+                return
+            reply.wake()
+            if reply.chunks:
+                self._pause_for_reader(reply, nbytes)
+            if nbytes == READ_BYTES and not self.is_paused and self.is_open:
+                self._pause_for_others()
+
+    def _pause_for_reader(self, reply: HttpReply, nbytes: int) -> None:
+        """What came, ``nbytes`` at most, waits; above ``BUFFER_BYTES`` the reader is to catch up
+        first."""
+        reply.size += nbytes
+        if reply.size >= BUFFER_BYTES and not self.is_paused and self.is_open:
+            self.is_paused = True
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def _pause_for_others(self) -> None:
+        """More has come than one turn may take: the event loop would read on at once, dozens of
+        times, while nobody else is served."""
+        assert self._transport is not None
+        self.is_paused = True
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self.resume)
 
     def eof_received(self) -> bool:
         if self._reply is not None and self._needs_end:
@@ -305,7 +271,11 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200 or self._is_whole or self._head is None:
+        if self._is_whole or self._head is None:
+            return
+        if status < 200:
+            if status < 100 or status == _SWITCHING:
+                raise httptools.HttpParserError("neither a reply nor an interim one")
             return
         coding = length = None
         for name, value in self._headers:
@@ -329,12 +299,6 @@ class Connection(asyncio.Protocol):
         if reply is None or self._is_whole:
             return
         reply.chunks.append(body)
-        reply.size += len(body)
-        if reply.size >= BUFFER_BYTES and not self.is_paused and self.is_open:
-            # The reader is to catch up first.
-            self.is_paused = True
-            assert self._transport is not None
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._is_whole:
@@ -372,10 +336,19 @@ class Connection(asyncio.Protocol):
         self._fail("The provider did not answer in time.", TIMEOUT)
         self.abort()
 
-    def _fail(self, failure: str, code: str = UNREACHABLE) -> None:
+    def _fail(
+        self, failure: str, code: ErrorCode = UNREACHABLE, kind: type[UpstreamError] = UpstreamError
+    ) -> None:
         head, self._head = self._head, None
         if head is not None and not head.done():
-            head.set_exception(UpstreamError(code, failure, sent=True))
+            head.set_exception(kind(code, failure, sent=True))
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.end(failure)
+
+    def _is_stale(self) -> bool:
+        """Whether a connection that served before ends so soon after a request, and without a byte
+        of a reply, that it must have been closed already."""
+        if self._head is None or not self.free_since or self._head_bytes:
+            return False
+        return asyncio.get_running_loop().time() - self._sent_at <= REPLAY_SECONDS

@@ -1,8 +1,8 @@
-"""The driver of ``interface.Client``: connections kept by pool and origin.
+"""The driver of ``interface.Client``: connections kept by pool, provider key and origin.
 
-A pool is an owner's, so no connection ever serves two owners. HTTP/1.1 without cookies, redirects,
-settings of the environment or automatic replay; each address is checked in the moment of
-connecting.
+A pool is an owner's; inside it each provider key has connections of its own, so that what a provider
+sends too much can reach no other key's call. HTTP/1.1 without cookies, redirects, settings of the
+environment or automatic replay; each address is checked in the moment of connecting.
 """
 
 import asyncio
@@ -17,22 +17,28 @@ from urllib.parse import urlsplit
 
 from aiohappyeyeballs import start_connection
 
-from xairouter.errors import UpstreamError
-from xairouter.upstream.connection import TIMEOUT, UNREACHABLE, Connection, HttpReply
+from xairouter.errors import ErrorCode, UpstreamError
+from xairouter.upstream.connection import TIMEOUT, UNREACHABLE, Connection
 from xairouter.upstream.egress import Egress
 from xairouter.upstream.interface import Limits, WireRequest
 from xairouter.upstream.names import AddressInfo, Names, Threads, UnknownNameError
 from xairouter.upstream.proxy import Proxy, TunnelError
+from xairouter.upstream.reply import HttpReply
+from xairouter.upstream.shortage import is_local_shortage
 
-IDLE_SECONDS = 30.0
-SWEEP_SECONDS = 5.0
+IDLE_SECONDS = 10.0
+"""The longest that a connection is kept without a request."""
+SWEEP_SECONDS = 2.5
 EYEBALLS_SECONDS = 0.25
 """How long one address family may try alone, RFC 8305 §5."""
+OVERLOADED = ErrorCode.OVERLOADED
 _MOST_TARGETS = 4096
 _LONGEST_TARGET = 1024
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _Origin = tuple[str, int, bool]
 """Host, port, whether TLS."""
+_Place = tuple[str, _Origin]
+"""The provider key and the origin whose requests a connection serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,10 @@ class _Target:
 
 @dataclass(slots=True)
 class _Pool:
-    """The names that an owner's calls know, and the connections at rest, by origin."""
+    """The names that an owner's calls know, and the idle connections."""
 
     names: Names
-    free: dict[_Origin, list[Connection]] = field(default_factory=dict)
+    free: dict[_Place, list[Connection]] = field(default_factory=dict)
     is_gone: bool = False
 
 
@@ -69,7 +75,9 @@ class HttpClient:
         self._sweeping: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
 
-    async def send(self, pool: str, request: WireRequest, limits: Limits) -> HttpReply:
+    async def send(
+        self, pool: str, request: WireRequest, limits: Limits, *, is_fresh: bool = False
+    ) -> HttpReply:
         base, mark, query = request.url.partition("?")
         target = self._target(base)
         if target.refused is not None:
@@ -84,9 +92,10 @@ class HttpClient:
                 UNREACHABLE, "The request has characters that HTTP does not allow.", sent=False
             )
         of_owner = self._pool(pool)
-        connection = _at_rest(of_owner, target.origin)
+        place = request.key_id, target.origin
+        connection = None if is_fresh else _idle(of_owner, place)
         if connection is None:
-            connection = await self._connect(of_owner, target.origin, limits.connect)
+            connection = await self._connect(of_owner, place, limits.connect)
         return await connection.exchange(head, request.body, limits.first_byte)
 
     async def close(self) -> None:
@@ -122,31 +131,34 @@ class HttpClient:
             self._pools.move_to_end(name)
         return found
 
-    async def _connect(self, pool: _Pool, origin: _Origin, seconds: float) -> Connection:
+    async def _connect(self, pool: _Pool, place: _Place, seconds: float) -> Connection:
         """A new connection; raises UpstreamError, with no byte of a request sent."""
-        failure, code = "", UNREACHABLE
+        failure, code, is_short = "", UNREACHABLE, False
         try:
             async with asyncio.timeout(seconds):
-                return await self._open_connection(pool, origin)
+                return await self._open_connection(pool, place)
         except TimeoutError:
             failure, code = "The connection to the provider timed out.", TIMEOUT
         except ssl.SSLCertVerificationError:
             failure = "The provider's TLS certificate is not valid."
-        except ssl.SSLError:
-            failure = "No TLS connection to the provider."
+        except ssl.SSLError as error:
+            failure, is_short = "No TLS connection to the provider.", is_local_shortage(error)
         except _AddressRefusedError:
             failure = "The provider's address is not allowed."
-        except UnknownNameError:
-            failure = "The provider's name does not resolve."
+        except UnknownNameError as error:
+            failure, is_short = "The provider's name does not resolve.", is_local_shortage(error)
         except TunnelError:
             failure = "The proxy opened no tunnel to the provider."
-        except (OSError, RuntimeError, ValueError):
-            failure = "No connection to the provider."
+        except (OSError, RuntimeError, ValueError) as error:
+            failure, is_short = "No connection to the provider.", is_local_shortage(error)
+        if is_short:
+            # Nothing that the provider has done.
+            failure, code = "The router has no room for a further connection now.", OVERLOADED
         # Raised outside the block: no library's error, and nothing that it holds, goes along.
         raise UpstreamError(code, failure, sent=False)
 
-    async def _open_connection(self, pool: _Pool, origin: _Origin) -> Connection:
-        host, port, is_tls = origin
+    async def _open_connection(self, pool: _Pool, place: _Place) -> Connection:
+        host, port, is_tls = place[1]
         # What is not encrypted is a private provider, which needs no way out.
         proxy = self._proxy if is_tls else None
         if proxy is not None:
@@ -162,7 +174,7 @@ class HttpClient:
             if proxy is not None:
                 await proxy.open_tunnel(opened, host, port)
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(lambda freed: self._keep(pool, origin, freed), self._open),
+                lambda: Connection(lambda freed: self._keep(pool, place, freed), self._open),
                 sock=opened,
                 ssl=self._tls_context() if is_tls else None,
                 server_hostname=host if is_tls else None,
@@ -189,25 +201,25 @@ class HttpClient:
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
 
-    def _keep(self, pool: _Pool, origin: _Origin, freed: Connection) -> None:
-        """A connection has served; it may serve this pool and origin again."""
+    def _keep(self, pool: _Pool, place: _Place, freed: Connection) -> None:
+        """A connection has served; it may serve its place again."""
         if pool.is_gone:
             freed.abort()
             return
         freed.free_since = time.monotonic()
-        pool.free.setdefault(origin, []).append(freed)
+        pool.free.setdefault(place, []).append(freed)
         if self._sweeping is None:
             loop = asyncio.get_running_loop()
             self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Close what has rested for too long. The last one used is the first one used again, so
-        those that a burst has left behind come of age."""
+        """Close what would be idle for too long at the next sweep. The last one used is the first
+        one used again, so those that a burst has left behind reach that age."""
         self._sweeping = None
-        limit = time.monotonic() - IDLE_SECONDS
+        limit = time.monotonic() - IDLE_SECONDS + SWEEP_SECONDS
         are_left = False
         for pool in self._pools.values():
-            for origin, free in list(pool.free.items()):
+            for place, free in list(pool.free.items()):
                 kept: list[Connection] = []
                 for connection in free:
                     if connection.is_open and connection.free_since > limit:
@@ -215,10 +227,10 @@ class HttpClient:
                     else:
                         connection.abort()
                 if kept:
-                    pool.free[origin] = kept
+                    pool.free[place] = kept
                     are_left = True
                 else:
-                    del pool.free[origin]
+                    del pool.free[place]
         if are_left:
             loop = asyncio.get_running_loop()
             self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -238,17 +250,20 @@ class _AddressRefusedError(Exception):
     """No address of the name is allowed."""
 
 
-def _at_rest(pool: _Pool, origin: _Origin) -> Connection | None:
-    free = pool.free.get(origin)
+def _idle(pool: _Pool, place: _Place) -> Connection | None:
+    """An idle connection that is fit to serve; those that are not are closed."""
+    free = pool.free.get(place)
+    limit = time.monotonic() - IDLE_SECONDS
     while free:
         connection = free.pop()
-        if connection.is_open:
+        if connection.free_since > limit and connection.is_clean():
             return connection
+        connection.abort()
     return None
 
 
 def _let_go(pool: _Pool) -> None:
-    """Close what is at rest; what is under way closes at its end."""
+    """Close what is idle; what is under way closes at its end."""
     pool.is_gone = True
     for free in pool.free.values():
         for connection in free:
@@ -257,7 +272,7 @@ def _let_go(pool: _Pool) -> None:
 
 
 def _take_apart(base: str, egress: Egress) -> _Target:
-    refused = egress.refuse_url(base)
+    refused = egress.refuse_url(base, may_escape=True)
     if refused is not None:
         return _Target(("", 0, False), "", "", refused)
     parts = urlsplit(base)
@@ -268,11 +283,11 @@ def _take_apart(base: str, egress: Egress) -> _Target:
 
 def _head(request: WireRequest, target: _Target, query: str) -> bytes | None:
     """The request's head; None if something in it would break out of its place."""
-    lines = [f"{name}: {value}\r\n" for name, value in request.headers]
-    text = "".join(lines)
+    lines = [*map(": ".join, request.headers), ""]
+    text = "\r\n".join(lines)
     if (
-        text.count("\r") != len(lines)
-        or text.count("\n") != len(lines)
+        text.count("\r") != len(request.headers)
+        or text.count("\n") != len(request.headers)
         or "\0" in text
         or not (query.isascii() and query.isprintable() and " " not in query)
     ):

@@ -21,15 +21,19 @@ class Limits:
 
 
 class WireRequest(Unshown):
-    """A request as it goes out, credential included."""
+    """A request as it goes out, credential included. ``key_id`` is the provider key whose
+    connections it may use."""
 
-    __slots__ = ("body", "headers", "method", "url")
+    __slots__ = ("body", "headers", "key_id", "method", "url")
 
-    def __init__(self, method: str, url: str, headers: Headers, body: bytes) -> None:
+    def __init__(
+        self, method: str, url: str, headers: Headers, body: bytes, key_id: str = ""
+    ) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
+        self.key_id = key_id
 
 
 class Reply(Protocol):
@@ -54,17 +58,26 @@ class Reply(Protocol):
 
 
 class Client(Protocol):
-    """Sends requests. Connections are pooled per (pool, origin) and never shared between pools."""
+    """Sends requests. A connection serves one (pool, provider key, origin) and never another."""
 
-    async def send(self, pool: str, request: WireRequest, limits: Limits) -> Reply:
-        """Raises UpstreamError if no reply's head came."""
+    async def send(
+        self, pool: str, request: WireRequest, limits: Limits, *, is_fresh: bool = False
+    ) -> Reply:
+        """Send a request once; ``is_fresh`` – on a new connection.
+
+        Raises UpstreamError if no reply's head came, StaleConnectionError if that is most likely
+        because the kept connection had been closed by the provider.
+        """
 
     async def close(self) -> None: ...
 
 
 def header_of(reply: Reply, name: str) -> str:
     """A reply header's value, "" if absent."""
-    return next((value for key, value in reply.headers if key == name), "")
+    for key, value in reply.headers:
+        if key == name:
+            return value
+    return ""
 
 
 async def whole(reply: Reply) -> bytes:

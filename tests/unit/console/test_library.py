@@ -2,8 +2,7 @@
 
 import re
 
-import pytest
-
+from tests.rows import for_each
 from xairouter.console import library
 from xairouter.console.library import FIRST
 
@@ -14,7 +13,7 @@ def test_a_newcomer_starts_with_quick_start_access_control_and_the_faq():
     assert {one.name for one in dict(library.by_kind())["first"]} == set(FIRST)
 
 
-@pytest.mark.parametrize("name", library.library())
+@for_each("name", library.library())
 def test_every_link_leads_to_a_page_that_is_there(name: str):
     page = library.library()[name]
     for href in re.findall(r'href="([^"]+)"', page.html):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
+from tests.rows import for_each
 from xairouter.console.navigation import ROOMS
 from xairouter.console.words import Words, languages, words_for
 
@@ -21,7 +22,8 @@ KEYS = set(ENGLISH._entries)
 
 def _asked_for() -> tuple[set[str], set[str]]:
     """(whole keys, fronts of keys that are put together) that templates and modules ask for."""
-    whole, fronts = set(), {"time.", "status."}
+    whole: set[str] = set()
+    fronts = {"time.", "status."}
     for path in [*TEMPLATES, *MODULES, CONSOLE / "show.py"]:
         text = path.read_text()
         for key in re.findall(r"[\"']([a-z][a-z_0-9]*\.[a-z_0-9.]*)[\"']", text):
@@ -68,7 +70,7 @@ class _Text(HTMLParser):
         self.found += [value or "" for name, value in attrs if name == "placeholder"]
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+@for_each("path", TEMPLATES)
 def test_no_template_says_anything_by_itself(path: Path):
     text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", " ", path.read_text(), flags=re.DOTALL)
     text = re.sub(r"^\s*aria-[a-z]+=.*$", " ", text, flags=re.MULTILINE)

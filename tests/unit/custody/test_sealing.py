@@ -174,7 +174,9 @@ def test_nothing_is_sealed_to_a_planted_or_swapped_public_key():
         with pytest.raises(CustodyError):
             slots.seal_to(opened, forged)
     sealed, foreign = slots.reseal_all(
-        vault.next_epoch(opened), [slot, replace(slot, id="slot_2", public_key=planted)]
+        opened,
+        vault.next_epoch(opened),
+        [slot, replace(slot, id="slot_2", public_key=planted)],
     )
     assert [s.id for s in sealed] == ["slot_1"]
     assert [s.id for s in foreign] == ["slot_2"]
@@ -191,10 +193,30 @@ def test_a_vault_key_replaced_by_an_attacker_is_not_accepted():
 
 def test_an_erased_slot_opens_nothing_and_resumes_only_from_an_open_vault():
     opened, slot, secret = _issued()
-    shut = slots.erased(slot)
+    shut = slots.erased(opened, slot)
     with pytest.raises(CustodyError):
         slots.open_slot(shut, secret.encode())
     assert vault.keys_of(slots.open_slot(slots.seal_to(opened, shut), secret.encode()))
+
+
+def test_a_slot_of_an_earlier_epoch_is_never_sealed_to_again():
+    opened, slot, _ = _issued()
+    later = vault.next_epoch(opened)
+    old = (slot, slots.erased(opened, slot))
+    assert all(slots.is_current(opened, one) for one in old)
+    kept = [slots.seal_to(later, slot), slots.erased(later, slot)]
+    forged = [
+        *old,
+        *(replace(one, epoch=later.epoch) for one in old),
+        replace(slot, epoch=later.epoch, ciphertext=None),
+        replace(kept[0], ciphertext=None),
+        replace(kept[0], ciphertext=b""),
+        replace(kept[1], ciphertext=slot.ciphertext),
+        replace(kept[1], seal_tag=None),
+    ]
+    assert not any(slots.is_current(later, one) for one in forged)
+    sealed, foreign = slots.reseal_all(later, vault.next_epoch(later), [*forged, *kept])
+    assert (len(sealed), foreign) == (2, forged)
 
 
 def test_a_sealed_key_opens_in_its_place():

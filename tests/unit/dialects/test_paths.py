@@ -1,7 +1,6 @@
 """Request lines."""
 
-import pytest
-
+from tests.rows import for_each
 from xairouter.dialects.paths import GEMINI_VERBS, OPERATIONS, find
 
 CASES = {
@@ -50,7 +49,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("line", CASES, ids=lambda line: " ".join(line))
+@for_each("line", CASES)
 def test_finds_the_operation_and_its_canonical_path(line: tuple[str, str]):
     match = find(line[0], line[1].encode())
     assert match is not None
@@ -90,7 +89,7 @@ CROOKED = [
 ]
 
 
-@pytest.mark.parametrize("path", CROOKED)
+@for_each("path", CROOKED)
 def test_anything_else_is_no_operation(path: str):
     assert find("POST", path.encode()) is None
 

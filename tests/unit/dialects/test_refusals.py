@@ -4,15 +4,16 @@ import json
 
 import pytest
 
+from tests.rows import for_each
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.calls import Refusal
-from xairouter.errors import ERRORS
+from xairouter.errors import ERRORS, ErrorCode
 
 CODES = list(ERRORS.values())
 
 
-@pytest.mark.parametrize("row", CODES, ids=lambda row: row.code)
-@pytest.mark.parametrize("name", DIALECTS)
+@for_each("row", CODES)
+@for_each("name", DIALECTS)
 def test_a_refusal_has_the_dialect_s_shape(name: str, row):
     refusal = Refusal(row.code, "A sentence.", "model")
     body = json.loads(DIALECTS[name].refuse(row, refusal, "call_1"))
@@ -40,7 +41,7 @@ def test_a_refusal_has_the_dialect_s_shape(name: str, row):
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_refusal_inside_a_stream_is_one_whole_event(name: str):
-    row = ERRORS["upstream_unreachable"]
+    row = ERRORS[ErrorCode.UPSTREAM_UNREACHABLE]
     event = DIALECTS[name].refuse_midstream(row, Refusal(row.code, "Gone."), "call_1")
     assert event.endswith(b"\n\n")
     assert event.count(b"\n\n") == 1

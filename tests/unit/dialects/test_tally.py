@@ -1,7 +1,12 @@
 """What a reply may claim about its usage, and what of it is believed."""
 
-import msgspec
+import json
+from typing import Any
 
+import msgspec
+import pytest
+
+from xairouter.dialects import openai
 from xairouter.dialects.interface import MOST_TOKENS, Tally
 
 
@@ -30,3 +35,29 @@ def test_the_largest_count_that_is_believed_is_counted():
     tally.add_usage({"prompt_tokens": MOST_TOKENS, "completion_tokens": 3.0})
     assert tally.count("prompt_tokens") == MOST_TOKENS
     assert tally.count("completion_tokens") == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "is_over", "is_final"),
+    [
+        ({"object": "response", "status": "completed"}, True, True),
+        ({"object": "response", "status": "incomplete"}, True, True),
+        ({"object": "response", "status": "cancelled"}, True, True),
+        ({"object": "response", "status": "queued"}, False, False),
+        ({"object": "response", "status": "in_progress"}, False, False),
+        ({"status": "in_progress"}, False, False),
+        ({"object": "response", "status": ["completed"]}, None, False),
+        ({"object": "response", "status": {"x": 1}}, None, False),
+        ({"object": "response"}, None, False),
+        ({"object": "chat.completion", "status": [], "choices": []}, None, True),
+    ],
+)
+def test_the_usage_of_a_response_that_still_runs_is_not_final(
+    document: dict[str, Any], is_over: bool | None, is_final: bool
+):
+    used = {"input_tokens": 1, "output_tokens": 2}
+    alone, inside = Tally(), Tally()
+    openai.absorb(alone, json.dumps({"usage": used, **document}).encode())
+    assert (alone.is_over, alone.is_final) == (is_over, is_final)
+    openai.absorb(inside, json.dumps({"response": {"usage": used, **document}}).encode())
+    assert (inside.is_over, inside.is_final) == (is_over, is_over is True)

@@ -4,15 +4,9 @@ import time
 
 import pytest
 
-from xairouter.domain.failures import (
-    ABSENT,
-    ADDRESS,
-    CLIENT,
-    FAILED,
-    LIMITED,
-    OUT_OF_CREDIT,
-    OVERLOADED,
-)
+from tests.rows import for_each
+from xairouter.domain.failures import Cause
+from xairouter.domain.said import Said, read_error
 from xairouter.policy.failures import LONGEST_WAIT, classify, wait_of
 from xairouter.providers.interface import SIGNS
 from xairouter.providers.table import PROVIDERS
@@ -20,23 +14,28 @@ from xairouter.providers.table import PROVIDERS
 NOW_MS = 1_780_000_000_000
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "body", "cause"),
     [
-        (400, b'{"error":{"message":"max_tokens is too large"}}', CLIENT),
-        (400, b"Your credit balance is too low to access the Anthropic API.", OUT_OF_CREDIT),
-        (402, b"Insufficient Balance", OUT_OF_CREDIT),
-        (403, b"Your organization must be verified", ABSENT),
-        (404, b'{"error":{"code":"model_not_found"}}', ABSENT),
-        (404, b"no such stored response", CLIENT),
-        (413, b"", CLIENT),
-        (422, b"", CLIENT),
-        (429, b"Rate limit reached for requests", LIMITED),
-        (429, b'{"error":{"code":"insufficient_quota"}}', OUT_OF_CREDIT),
-        (429, b"<html><body>error code: 1015</body></html>", ADDRESS),
-        (500, b"", FAILED),
-        (503, b"", OVERLOADED),
-        (529, b'{"error":{"type":"overloaded_error"}}', OVERLOADED),
+        (400, b'{"error":{"message":"max_tokens is too large"}}', Cause.CLIENT),
+        (
+            400,
+            b"Your credit balance is too low to access the Anthropic API. Please go to Plans & "
+            b"Billing to upgrade or purchase credits.",
+            Cause.OUT_OF_CREDIT,
+        ),
+        (402, b"Insufficient Balance", Cause.OUT_OF_CREDIT),
+        (403, b"Your organization must be verified", Cause.ABSENT),
+        (404, b'{"error":{"code":"model_not_found"}}', Cause.ABSENT),
+        (404, b"no such stored response", Cause.CLIENT),
+        (413, b"", Cause.CLIENT),
+        (422, b"", Cause.CLIENT),
+        (429, b"Rate limit reached for requests", Cause.LIMITED),
+        (429, b'{"error":{"code":"insufficient_quota"}}', Cause.OUT_OF_CREDIT),
+        (429, b"<html><body>error code: 1015</body></html>", Cause.ADDRESS),
+        (500, b"", Cause.FAILED),
+        (503, b"", Cause.OVERLOADED),
+        (529, b'{"error":{"type":"overloaded_error"}}', Cause.OVERLOADED),
     ],
 )
 def test_the_class_follows_the_cause(status: int, body: bytes, cause: str):
@@ -53,10 +52,12 @@ def test_the_class_follows_the_cause(status: int, body: bytes, cause: str):
     ],
 )
 def test_a_provider_s_own_words_for_an_empty_account_are_in_its_row(provider, status, body):
-    assert classify(status, {}, body, PROVIDERS[provider].signs, NOW_MS).cause == OUT_OF_CREDIT
+    assert (
+        classify(status, {}, body, PROVIDERS[provider].signs, NOW_MS).cause == Cause.OUT_OF_CREDIT
+    )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("headers", "seconds"),
     [
         ({"retry-after": "7"}, 7),
@@ -95,14 +96,14 @@ def test_a_provider_s_own_words_for_an_empty_account_are_in_its_row(provider, st
     ],
 )
 def test_the_provider_s_own_wait_is_read(headers, seconds):
-    found = wait_of(headers, b"", NOW_MS)
+    found = wait_of(headers, Said(), NOW_MS)
     assert found == (pytest.approx(seconds, abs=0.01) if seconds is not None else None)
 
 
 def test_gemini_says_it_in_the_body():
     detail = b'{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34s"}'
     body = b'{"error":{"details":[%s]}}' % detail
-    assert wait_of({}, body, NOW_MS) == 34
+    assert wait_of({}, read_error(body), NOW_MS) == 34
 
 
 def test_an_instant_without_a_zone_is_utc_wherever_the_machine_stands(monkeypatch):
@@ -110,7 +111,7 @@ def test_an_instant_without_a_zone_is_utc_wherever_the_machine_stands(monkeypatc
     time.tzset()
     try:
         headers = {"anthropic-ratelimit-requests-reset": "2026-05-28T20:26:52"}
-        assert wait_of(headers, b"", NOW_MS) == pytest.approx(12, abs=0.01)
+        assert wait_of(headers, Said(), NOW_MS) == pytest.approx(12, abs=0.01)
     finally:
         monkeypatch.undo()
         time.tzset()

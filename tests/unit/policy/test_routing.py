@@ -13,8 +13,8 @@ from xairouter.domain.accounts import Account, ApiKey, OwnerSettings, ProviderKe
 from xairouter.domain.calls import Refusal
 from xairouter.policy.catalogue import compile_catalogue, listed_models
 from xairouter.policy.interface import Caller, OwnerView
+from xairouter.policy.owner_prices import OwnerPrices
 from xairouter.policy.patterns import matches
-from xairouter.policy.pricing import OwnerPrices
 from xairouter.policy.routing import choose, find_ways, usable_models
 from xairouter.policy.rules import read_routing
 

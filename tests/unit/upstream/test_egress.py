@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.rows import for_each
 from xairouter.upstream.egress import Egress
 
 PUBLIC = [
@@ -67,8 +68,8 @@ NEVER = [
 ]
 
 
-@pytest.mark.parametrize("address", PUBLIC)
-@pytest.mark.parametrize("allow_private", [True, False])
+@for_each("address", PUBLIC)
+@for_each("allow_private", [True, False])
 def test_public_addresses_pass(address: str, allow_private: bool):
     assert Egress(allow_private=allow_private).refuse_address(address, 443) is None
 
@@ -79,8 +80,8 @@ def test_private_addresses_pass_only_where_allowed(address: str):
     assert Egress(allow_private=True).refuse_address(address, 443) is None
 
 
-@pytest.mark.parametrize("address", NEVER)
-@pytest.mark.parametrize("allow_private", [True, False])
+@for_each("address", NEVER)
+@for_each("allow_private", [True, False])
 def test_special_addresses_never_pass(address: str, allow_private: bool):
     assert Egress(allow_private=allow_private).refuse_address(address, 443)
 

@@ -5,7 +5,18 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
-from xairouter.api.asking import IfMatch, Json, Rehearsed, TheActor, TheDesk, retried, tagged
+from xairouter.api.asking import (
+    Answer,
+    IfMatch,
+    Json,
+    Rehearsed,
+    TheActor,
+    TheCaller,
+    TheDesk,
+    paged,
+    retried,
+    tagged,
+)
 from xairouter.api.bodies import (
     AccountChange,
     AccountNew,
@@ -14,33 +25,31 @@ from xairouter.api.bodies import (
     KeyRotate,
     Panic,
 )
+from xairouter.api.reading import StrictRoute, described
 from xairouter.clock import as_ms
+from xairouter.domain.accounts import AccountStatus, KeyScope, KeyStatus
 from xairouter.manage import accounts, invitations, keys, rehearse, rules
+from xairouter.manage import panic as panics
 from xairouter.manage.views import account_view, instant, issued_view, key_view
 
-router = APIRouter()
-RULES_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": rules.RulesBody.model_json_schema()}},
-    }
-}
+router = APIRouter(route_class=StrictRoute)
+RULES_BODY = described(rules.RulesBody.model_json_schema())
 """Described, not validated by the face: a merge patch is not yet a document."""
 
 
-@router.get("/accounts")
+@router.get("/accounts", response_model=Answer)
 async def list_accounts(
     desk: TheDesk, actor: TheActor, scope: Literal["children", "descendants"] = "children"
-) -> Json:
+) -> Response:
     """Sub-accounts below the caller's own."""
     found = await accounts.list_accounts(desk, actor, scope)
-    return {"items": [account_view(account) for account in found], "next_cursor": None}
+    return await paged(actor, found, view=account_view)
 
 
 @router.post("/accounts", status_code=201)
 async def create_account(
     request: Request, desk: TheDesk, actor: TheActor, body: AccountNew
-) -> Json:
+) -> Answer:
     """A sub-account with its first key; with ``invite`` a one-time link (72 hours) instead, at
     which its user alone sees the key."""
     wanted = accounts.NewAccount(
@@ -57,7 +66,9 @@ async def create_account(
 
 
 @router.get("/accounts/{account_id}")
-async def get_account(desk: TheDesk, actor: TheActor, account_id: str, response: Response) -> Json:
+async def get_account(
+    desk: TheDesk, actor: TheActor, account_id: str, response: Response
+) -> Answer:
     """One account; its ``etag`` goes into ``If-Match`` of a change."""
     view = account_view(await accounts.get_account(desk, actor, account_id))
     tagged(response, view)
@@ -72,13 +83,19 @@ async def change_account(
     account_id: str,
     body: AccountChange,
     seen: IfMatch,
-) -> Json:
+) -> Answer:
     """Change an account: name, email, status, ``can_manage``, ``parent``."""
-    values = {
-        name: value
-        for name, value in body.model_dump(exclude_unset=True).items()
-        if value is not None or name == "email"
-    }
+    values: accounts.AccountChange = {}
+    if body.name is not None:
+        values["name"] = body.name
+    if "email" in body.model_fields_set:
+        values["email"] = body.email
+    if body.status is not None:
+        values["status"] = AccountStatus(body.status)
+    if body.can_manage is not None:
+        values["can_manage"] = body.can_manage
+    if body.parent is not None:
+        values["parent"] = body.parent
     found = await retried(
         request, actor, lambda a: accounts.change_account(desk, a, account_id, values, seen)
     )
@@ -99,7 +116,7 @@ async def delete_account(
 
 
 @router.get("/accounts/{account_id}/rules")
-async def get_rules(desk: TheDesk, actor: TheActor, account_id: str, response: Response) -> Json:
+async def get_rules(desk: TheDesk, actor: TheActor, account_id: str, response: Response) -> Answer:
     """An account's rules: its own, the effective ones, and whose each part is."""
     view = await rules.show_rules(desk, actor, account_id)
     tagged(response, view["own"])
@@ -108,78 +125,64 @@ async def get_rules(desk: TheDesk, actor: TheActor, account_id: str, response: R
 
 @router.put("/accounts/{account_id}/rules", openapi_extra=RULES_BODY)
 async def put_rules(
-    request: Request,
-    desk: TheDesk,
-    actor: TheActor,
-    account_id: str,
-    body: Json,
-    seen: IfMatch,
-    rehearsed: Rehearsed,
-) -> Json:
+    caller: TheCaller, account_id: str, body: Json, seen: IfMatch, rehearsed: Rehearsed
+) -> Answer:
     """Replace an account's own rules; with ``dry_run`` only tell what that would have done to the
     calls of the last days."""
     if rehearsed is not None:
         return await rehearse.rehearse_rules(
-            desk, actor, account_id, body, patch=False, days=rehearsed
+            caller.desk, caller.actor, account_id, body, patch=False, days=rehearsed
         )
-    return await retried(request, actor, lambda a: rules.put_rules(desk, a, account_id, body, seen))
+    return await caller.retried(lambda a: rules.put_rules(caller.desk, a, account_id, body, seen))
 
 
 @router.patch("/accounts/{account_id}/rules", openapi_extra=RULES_BODY)
 async def patch_rules(
-    request: Request,
-    desk: TheDesk,
-    actor: TheActor,
-    account_id: str,
-    body: Json,
-    seen: IfMatch,
-    rehearsed: Rehearsed,
-) -> Json:
+    caller: TheCaller, account_id: str, body: Json, seen: IfMatch, rehearsed: Rehearsed
+) -> Answer:
     """Merge into an account's own rules (JSON merge patch), null inherits again; ``dry_run`` as
     with PUT."""
     if rehearsed is not None:
         return await rehearse.rehearse_rules(
-            desk, actor, account_id, body, patch=True, days=rehearsed
+            caller.desk, caller.actor, account_id, body, patch=True, days=rehearsed
         )
-    return await retried(
-        request, actor, lambda a: rules.patch_rules(desk, a, account_id, body, seen)
-    )
+    return await caller.retried(lambda a: rules.patch_rules(caller.desk, a, account_id, body, seen))
 
 
 @router.post("/accounts/{account_id}/invitations", status_code=201)
-async def invite(request: Request, desk: TheDesk, actor: TheActor, account_id: str) -> Json:
+async def invite(request: Request, desk: TheDesk, actor: TheActor, account_id: str) -> Answer:
     """A one-time link (72 hours) at which the account's user alone sees a new key."""
     return _invited(
         request, await retried(request, actor, lambda a: invitations.invite(desk, a, account_id))
     )
 
 
-def _invited(request: Request, made: invitations.Invitation) -> Json:
-    public_url: Callable[[Request], str] = request.app.state.public_url
+def _invited(request: Request, made: invitations.Invitation) -> Answer:
+    console_url: Callable[[Request], str] = request.app.state.console_url
     return {
         "account": account_view(made.account),
-        "link": f"{public_url(request)}/console/invitation/{made.token}",
+        "link": f"{console_url(request)}/console/invitation/{made.token}",
         "expires_at": instant(made.expires_at_ms),
     }
 
 
-@router.get("/accounts/{account_id}/keys")
-async def list_keys(desk: TheDesk, actor: TheActor, account_id: str) -> Json:
+@router.get("/accounts/{account_id}/keys", response_model=Answer)
+async def list_keys(desk: TheDesk, actor: TheActor, account_id: str) -> Response:
     """An account's XAI API keys."""
     found = await keys.list_keys(desk, actor, account_id)
-    return {"items": [key_view(key) for key in found], "next_cursor": None}
+    return await paged(actor, found, view=key_view)
 
 
 @router.post("/accounts/{account_id}/keys", status_code=201)
 async def create_key(
     request: Request, desk: TheDesk, actor: TheActor, account_id: str, body: KeyNew
-) -> Json:
+) -> Answer:
     """A further XAI API key, shown once."""
     made = await retried(
         request,
         actor,
         lambda a: keys.create_key(
-            desk, a, account_id, body.name, body.scope, as_ms(body.expires_at)
+            desk, a, account_id, body.name, KeyScope(body.scope), as_ms(body.expires_at)
         ),
     )
     return {"key": key_view(made.key), "api_key": made.api_key}
@@ -193,7 +196,7 @@ async def rotate_key(
     account_id: str,
     key_id: str,
     body: KeyRotate | None = None,
-) -> Json:
+) -> Answer:
     """A new key in the old one's place, which works a little longer."""
     overlap = body.overlap_seconds if body else 0
     made = await retried(
@@ -210,15 +213,18 @@ async def change_key(
     account_id: str,
     key_id: str,
     body: KeyChange,
-) -> Json:
+) -> Answer:
     """Change a key's name, status or expiry (null: never)."""
-    given = body.model_dump(exclude_unset=True)
-    values = {name: given[name] for name in ("name", "status") if given.get(name) is not None}
-    if "expires_at" in given:
+    values: keys.KeyChange = {}
+    if body.name is not None:
+        values["name"] = body.name
+    if body.status is not None:
+        values["status"] = KeyStatus(body.status)
+    if "expires_at" in body.model_fields_set:
         values["expires_at_ms"] = as_ms(body.expires_at)
     return key_view(
         await retried(
-            request, actor, lambda a: keys.change_key(desk, a, account_id, key_id, dict(values))
+            request, actor, lambda a: keys.change_key(desk, a, account_id, key_id, {**values})
         )
     )
 
@@ -235,16 +241,16 @@ async def delete_key(
 @router.post("/panic")
 async def panic(
     request: Request, desk: TheDesk, actor: TheActor, body: Panic | None = None
-) -> Json:
-    """Suspend every XAI API key within reach except the one used."""
-    count = await retried(request, actor, lambda a: accounts.panic(desk, a, undo=False))
+) -> Answer:
+    """Suspend every XAI API key within reach except the one used; end sessions and invitations."""
+    count = await retried(request, actor, lambda a: panics.panic(desk, a))
     return {"suspended": count}
 
 
 @router.post("/panic/undo")
 async def panic_undo(
     request: Request, desk: TheDesk, actor: TheActor, body: Panic | None = None
-) -> Json:
-    """Bring the suspended keys back."""
-    count = await retried(request, actor, lambda a: accounts.panic(desk, a, undo=True))
+) -> Answer:
+    """Bring back the keys that this account's panic suspended, and no others."""
+    count = await retried(request, actor, lambda a: panics.undo(desk, a))
     return {"resumed": count}

@@ -2,24 +2,34 @@
 
 from fastapi import APIRouter, Request, Response
 
-from xairouter.api.asking import Json, RawBody, TheActor, TheDesk, address_of, retried
+from xairouter.api.asking import (
+    Answer,
+    RawBody,
+    TheActor,
+    TheDesk,
+    address_of,
+    retried,
+)
+from xairouter.api.reading import StrictRoute
 from xairouter.clock import now_ms
 from xairouter.custody.intake import read_body
-from xairouter.errors import ManageError
+from xairouter.domain.permissions import Permission
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import catalogue, owners, vault
+from xairouter.manage.attempts import names_of_sign_in
 from xairouter.manage.desk import require
 from xairouter.manage.limits import show_limits
 from xairouter.manage.permissions import PERMISSIONS, reach_of, role_of
-from xairouter.manage.rules import rules_view
+from xairouter.manage.rules import shown_rules
 from xairouter.manage.views import account_view, issued_view, key_view
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 @router.get("/me")
-async def me(desk: TheDesk, actor: TheActor) -> Json:
+async def me(desk: TheDesk, actor: TheActor) -> Answer:
     """The account, its owner, the key used, what it may do, and what it has used of each limit."""
-    require(actor, "me.read")
+    require(actor, Permission.ME_READ)
     view = await desk.directory.owner(actor.owner_id)
     caller = actor.caller
     limits, budgets = await show_limits(desk, actor, now_ms())
@@ -34,7 +44,7 @@ async def me(desk: TheDesk, actor: TheActor) -> Json:
             if reach_of(caller, verb) is not None
         },
         "seen_by_operator": await catalogue.seen_by_operator(desk, actor),
-        "rules": rules_view(caller.chain),
+        "rules": await shown_rules(caller.chain),
         "limits": limits,
         "budgets": budgets,
         "revision": view.revision,
@@ -42,52 +52,56 @@ async def me(desk: TheDesk, actor: TheActor) -> Json:
 
 
 @router.post("/me/take-over", status_code=201)
-async def take_over(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+async def take_over(request: Request, desk: TheDesk, actor: TheActor) -> Answer:
     """A new vault, key and recovery code; every earlier key of the tree ends."""
     return issued_view(await retried(request, actor, lambda a: vault.take_over(desk, a)))
 
 
 @router.post("/recover", status_code=201)
-async def recover(request: Request, desk: TheDesk, body: RawBody) -> Json:
+async def recover(request: Request, desk: TheDesk, body: RawBody) -> Answer:
     """A new key and a new code against the recovery code."""
     intake = read_body(body)
     code = intake.fields.pop("recovery_code", None)
     if intake.fields or intake.has_secret:
         raise ManageError(
-            "unknown_field",
+            ErrorCode.UNKNOWN_FIELD,
             "Only `recovery_code` belongs here.",
             {name[:64]: "unknown" for name in intake.fields},
         )
     if not isinstance(code, str):
         raise ManageError(
-            "invalid_field",
+            ErrorCode.INVALID_FIELD,
             "The field `recovery_code` is missing.",
             {"recovery_code": "must be a string"},
         )
-    return issued_view(await owners.recover(desk, code, address_of(request)))
+    address = address_of(request)
+    counted = desk.attempts.sign_ins.start(*names_of_sign_in(address, code))
+    made = await owners.recover(desk, code, address)
+    desk.attempts.sign_ins.take_back(counted)
+    return issued_view(made)
 
 
 @router.get("/vault")
-async def show_vault(desk: TheDesk, actor: TheActor) -> Json:
+async def show_vault(desk: TheDesk, actor: TheActor) -> Answer:
     """The owner's vault: epoch and slots."""
     return await vault.show_vault(desk, actor)
 
 
 @router.post("/vault/rekey")
-async def rekey(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+async def rekey(request: Request, desk: TheDesk, actor: TheActor) -> Answer:
     """A new vault key; everything is sealed anew."""
     return await retried(request, actor, lambda a: vault.rekey(desk, a))
 
 
 @router.post("/vault/recovery-code", status_code=201)
-async def recovery_code(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+async def recovery_code(request: Request, desk: TheDesk, actor: TheActor) -> Answer:
     """A new recovery code; the old one works seven more days."""
     code = await retried(request, actor, lambda a: vault.new_recovery_code(desk, a))
     return {"recovery_code": code}
 
 
 @router.post("/vault/grants", status_code=201)
-async def grant(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+async def grant(request: Request, desk: TheDesk, actor: TheActor) -> Answer:
     """Let unattended work of this installation open the vault."""
     return await retried(request, actor, lambda a: vault.grant(desk, a))
 

@@ -1,31 +1,38 @@
 """Routes of provider keys, and of what they and the known providers serve."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
-from xairouter.api.asking import IfMatch, Json, RawBody, TheActor, TheDesk, retried, tagged
+from xairouter.api.asking import (
+    Answer,
+    IfMatch,
+    RawBody,
+    TheActor,
+    TheDesk,
+    paged,
+    retried,
+    tagged,
+)
+from xairouter.api.reading import StrictRoute
 from xairouter.custody.intake import read_body
 from xairouter.domain.accounts import ProviderKey
 from xairouter.manage import catalogue, provider_keys
 from xairouter.manage.desk import Desk
 from xairouter.manage.key_health import health_of
 from xairouter.manage.provider_key_use import impact
-from xairouter.manage.views import provider_key_view
+from xairouter.manage.views import CheckupView, provider_key_view
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
-def _view(desk: Desk, key: ProviderKey, checkup: Mapping[str, Any] | None = None) -> Json:
+def _view(desk: Desk, key: ProviderKey, checkup: CheckupView | None = None) -> Answer:
     return provider_key_view(key, health_of(desk, key), checkup)
 
 
-@router.get("/provider-keys")
-async def list_provider_keys(desk: TheDesk, actor: TheActor) -> Json:
+@router.get("/provider-keys", response_model=Answer)
+async def list_provider_keys(desk: TheDesk, actor: TheActor) -> Response:
     """The owner's provider keys, without their secrets."""
     found = await provider_keys.list_provider_keys(desk, actor)
-    return {"items": [_view(desk, key) for key in found], "next_cursor": None}
+    return await paged(actor, found, view=lambda key: _view(desk, key))
 
 
 @router.post(
@@ -60,7 +67,7 @@ async def list_provider_keys(desk: TheDesk, actor: TheActor) -> Json:
 )
 async def add_provider_key(
     request: Request, desk: TheDesk, actor: TheActor, body: RawBody, verify: bool = True
-) -> Json:
+) -> Answer:
     """Seal and store a provider key; its provider is asked first unless ``verify=false``."""
     intake = read_body(body)
     added = await retried(
@@ -72,7 +79,9 @@ async def add_provider_key(
 
 
 @router.get("/provider-keys/{key_id}")
-async def get_provider_key(desk: TheDesk, actor: TheActor, key_id: str, response: Response) -> Json:
+async def get_provider_key(
+    desk: TheDesk, actor: TheActor, key_id: str, response: Response
+) -> Answer:
     """One provider key."""
     key = await provider_keys.get_provider_key(desk, actor, key_id)
     tagged(response, provider_keys.governed(key))
@@ -80,7 +89,7 @@ async def get_provider_key(desk: TheDesk, actor: TheActor, key_id: str, response
 
 
 @router.get("/provider-keys/{key_id}/impact")
-async def show_impact(desk: TheDesk, actor: TheActor, key_id: str) -> Json:
+async def show_impact(desk: TheDesk, actor: TheActor, key_id: str) -> Answer:
     """What would stop without this key: accounts and calls of the last seven days, and models."""
     return await impact(desk, actor, key_id)
 
@@ -93,7 +102,7 @@ async def show_impact(desk: TheDesk, actor: TheActor, key_id: str) -> Json:
 )
 async def change_provider_key(
     request: Request, desk: TheDesk, actor: TheActor, key_id: str, body: RawBody, seen: IfMatch
-) -> Json:
+) -> Answer:
     """Change name, level, weight, models or status; endpoints together with ``secret``."""
     intake = read_body(body)
     changed = await retried(
@@ -114,7 +123,14 @@ async def change_provider_key(
                     "schema": {
                         "type": "object",
                         "required": ["secret"],
-                        "properties": {"secret": {"type": "string", "writeOnly": True}},
+                        "properties": {
+                            "secret": {"type": "string", "writeOnly": True},
+                            "provider": {"type": "string"},
+                            "endpoints": {
+                                "type": "object",
+                                "additionalProperties": {"type": "string"},
+                            },
+                        },
                     }
                 }
             },
@@ -123,8 +139,8 @@ async def change_provider_key(
 )
 async def replace_provider_key(
     request: Request, desk: TheDesk, actor: TheActor, key_id: str, body: RawBody
-) -> Json:
-    """Put a new secret in the key's place."""
+) -> Answer:
+    """Put a new secret in the key's place, with ``provider`` and ``endpoints`` also where it goes."""
     intake = read_body(body)
     added = await retried(
         request, actor, lambda a: provider_keys.replace_provider_key(desk, a, key_id, intake)
@@ -133,7 +149,9 @@ async def replace_provider_key(
 
 
 @router.post("/provider-keys/{key_id}/test")
-async def test_provider_key(request: Request, desk: TheDesk, actor: TheActor, key_id: str) -> Json:
+async def test_provider_key(
+    request: Request, desk: TheDesk, actor: TheActor, key_id: str
+) -> Answer:
     """Ask the provider now, at no cost."""
     added = await retried(
         request, actor, lambda a: provider_keys.test_provider_key(desk, a, key_id)
@@ -144,20 +162,21 @@ async def test_provider_key(request: Request, desk: TheDesk, actor: TheActor, ke
 @router.delete("/provider-keys/{key_id}")
 async def delete_provider_key(
     request: Request, desk: TheDesk, actor: TheActor, key_id: str
-) -> Json:
+) -> Answer:
     """Delete a provider key; the answer is the receipt."""
     return await retried(
         request, actor, lambda a: provider_keys.delete_provider_key(desk, a, key_id)
     )
 
 
-@router.get("/models")
-async def list_models(desk: TheDesk, actor: TheActor) -> Json:
+@router.get("/models", response_model=Answer)
+async def list_models(desk: TheDesk, actor: TheActor) -> Response:
     """The catalogue behind /v1/models, with level, provider and price."""
-    return {"items": await catalogue.list_models(desk, actor), "next_cursor": None}
+    body = await catalogue.encoded_models(desk, actor)
+    return Response(body, media_type="application/json")
 
 
 @router.get("/providers")
-async def list_providers(actor: TheActor) -> Json:
+async def list_providers(actor: TheActor) -> Answer:
     """The known providers."""
     return {"items": catalogue.list_providers(actor), "next_cursor": None}

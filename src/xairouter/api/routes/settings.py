@@ -2,11 +2,21 @@
 
 from fastapi import APIRouter, Request, Response
 
-from xairouter.api.asking import IfMatch, Json, Rehearsed, TheActor, TheDesk, retried, tagged
+from xairouter.api.asking import (
+    Answer,
+    IfMatch,
+    Json,
+    Rehearsed,
+    TheActor,
+    TheDesk,
+    retried,
+    tagged,
+)
+from xairouter.api.reading import StrictRoute
 from xairouter.manage import audit, rehearse, routing, settings, take_along
 from xairouter.manage.settings import SettingsChange
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 ROUTING_BODY = {
     "requestBody": {
         "required": True,
@@ -16,7 +26,7 @@ ROUTING_BODY = {
 
 
 @router.get("/settings")
-async def get_settings(desk: TheDesk, actor: TheActor, response: Response) -> Json:
+async def get_settings(desk: TheDesk, actor: TheActor, response: Response) -> Answer:
     """The owner's settings."""
     view = await settings.get_settings(desk, actor)
     tagged(response, view)
@@ -26,21 +36,15 @@ async def get_settings(desk: TheDesk, actor: TheActor, response: Response) -> Js
 @router.patch("/settings")
 async def change_settings(
     request: Request, desk: TheDesk, actor: TheActor, body: SettingsChange, seen: IfMatch
-) -> Json:
+) -> Answer:
     """Change some of the owner's settings; a new ``webhook_url`` is answered with the secret that
     signs what is sent there, once."""
-    values = {
-        name: value
-        for name, value in body.model_dump(exclude_unset=True).items()
-        if value is not None or name == "webhook_url"
-    }
-    return await retried(
-        request, actor, lambda a: settings.change_settings(desk, a, dict(values), seen)
-    )
+    values = settings.values_of(body)
+    return await retried(request, actor, lambda a: settings.change_settings(desk, a, values, seen))
 
 
 @router.get("/routing")
-async def get_routing(desk: TheDesk, actor: TheActor, response: Response) -> Json:
+async def get_routing(desk: TheDesk, actor: TheActor, response: Response) -> Answer:
     """The owner's routing: level map, switch-over, model failover."""
     view = await routing.get_routing(desk, actor)
     tagged(response, view)
@@ -55,7 +59,7 @@ async def put_routing(
     body: Json,
     seen: IfMatch,
     rehearsed: Rehearsed,
-) -> Json:
+) -> Answer:
     """Replace the owner's routing; with ``dry_run`` only tell which calls of the last days would
     have gone elsewhere."""
     if rehearsed is not None:
@@ -64,30 +68,32 @@ async def put_routing(
 
 
 @router.get("/prices")
-async def get_prices(desk: TheDesk, actor: TheActor) -> Json:
+async def get_prices(desk: TheDesk, actor: TheActor) -> Answer:
     """The owner's own prices, over the price list."""
     return await settings.get_prices(desk, actor)
 
 
 @router.put("/prices")
-async def put_prices(request: Request, desk: TheDesk, actor: TheActor, body: Json) -> Json:
+async def put_prices(request: Request, desk: TheDesk, actor: TheActor, body: Json) -> Answer:
     """Replace the owner's own prices."""
     return await retried(request, actor, lambda a: settings.put_prices(desk, a, body))
 
 
 @router.get("/audit")
-async def show_audit(desk: TheDesk, actor: TheActor) -> Json:
-    """Whether the hash chain over records and operations is whole, and a checkpoint to keep."""
-    return await audit.show_audit(desk, actor)
+async def show_audit(desk: TheDesk, actor: TheActor, whole: bool = False) -> Answer:
+    """Whether the hash chain over records and operations is whole, and a checkpoint to keep. A long
+    chain is verified in the background: `state` is `verifying` and `entries` of `of` are done; ask
+    again. It goes on from entry `since`, unless `whole` is true."""
+    return await audit.show_audit(desk, actor, is_whole=whole)
 
 
 @router.post("/audit/check")
-async def check_audit(desk: TheDesk, actor: TheActor, body: Json) -> Json:
+async def check_audit(desk: TheDesk, actor: TheActor, body: Json) -> Answer:
     """The chain against a checkpoint that was kept elsewhere."""
     return await audit.check_audit(desk, actor, body)
 
 
 @router.post("/export")
-async def export_owner(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+async def export_owner(request: Request, desk: TheDesk, actor: TheActor) -> Answer:
     """Everything of the tree and the vault that an owner can take along, sealed as it is."""
     return await retried(request, actor, lambda a: take_along.export_owner(desk, a))

@@ -1,17 +1,27 @@
 """Routes of usage records, explanations, the operation log and notices."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from xairouter.api.asking import Json, Limit, TheActor, TheDesk, retried
-from xairouter.api.bodies import ExplainBody
+from xairouter.api.asking import (
+    Answer,
+    Json,
+    Limit,
+    RawBody,
+    TheActor,
+    TheDesk,
+    paged,
+    retried,
+)
+from xairouter.api.bodies import ExplainBody, Moment
+from xairouter.api.reading import StrictRoute, described, read_apart
 from xairouter.clock import as_ms
 from xairouter.manage import explain, notices, operations, usage
+from xairouter.manage.fields import validated
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 def _whose(
@@ -35,7 +45,7 @@ def _equal(
     status: Annotated[int | None, Query(ge=100, le=999)] = None,
     outcome: str | None = None,
     label: str | None = None,
-) -> Json:
+) -> Answer:
     """Columns that must have a value, by the query parameters that were given."""
     equal = {
         **whose,
@@ -51,8 +61,8 @@ def _asked(
     equal: Annotated[Json, Depends(_equal)],
     account: str | None = None,
     scope: Literal["subtree", "self"] = "subtree",
-    since: Annotated[datetime | None, Query(alias="from")] = None,
-    until: Annotated[datetime | None, Query(alias="to")] = None,
+    since: Annotated[Moment | None, Query(alias="from")] = None,
+    until: Annotated[Moment | None, Query(alias="to")] = None,
 ) -> usage.Asked:
     """Query parameters that choose usage records."""
     return usage.Asked(account, scope == "self", as_ms(since), as_ms(until), equal)
@@ -64,21 +74,22 @@ AskedFor = Annotated[usage.Asked, Depends(_asked)]
 @router.get("/usage")
 async def sum_usage(
     desk: TheDesk, actor: TheActor, asked: AskedFor, group_by: str | None = None
-) -> Json:
+) -> Answer:
     """Totals: calls, attempts, tokens, cost, errors, latency percentiles."""
     return await usage.sum_usage(desk, actor, asked, group_by)
 
 
-@router.get("/usage/records")
+@router.get("/usage/records", response_model=Answer)
 async def list_records(
     desk: TheDesk,
     actor: TheActor,
     asked: AskedFor,
     cursor: str | None = None,
     limit: Limit = 100,
-) -> Json:
+) -> Response:
     """Usage records, newest first."""
-    return await usage.list_records(desk, actor, asked, cursor=cursor, limit=limit)
+    page = await usage.list_records(desk, actor, asked, cursor=cursor, limit=limit)
+    return await paged(actor, page["items"], page["next_cursor"])
 
 
 @router.get("/usage/export")
@@ -95,30 +106,32 @@ async def export_records(
     return StreamingResponse(lines, media_type=kind, headers={"content-disposition": name})
 
 
-@router.get("/operations")
+@router.get("/operations", response_model=Answer)
 async def list_operations(
     desk: TheDesk, actor: TheActor, cursor: str | None = None, limit: Limit = 100
-) -> Json:
+) -> Response:
     """Who did what to which, when, from where, with what result."""
-    return await operations.list_operations(desk, actor, cursor=cursor, limit=limit)
+    page = await operations.list_operations(desk, actor, cursor=cursor, limit=limit)
+    return await paged(actor, page["items"], page["next_cursor"])
 
 
-@router.get("/notices")
+@router.get("/notices", response_model=Answer)
 async def list_notices(
     desk: TheDesk,
     actor: TheActor,
     state: Literal["open", "all"] = "open",
     cursor: str | None = None,
     limit: Limit = 100,
-) -> Json:
+) -> Response:
     """What needs a person's eye, newest first."""
-    return await notices.list_notices(
+    page = await notices.list_notices(
         desk, actor, cursor=cursor, limit=limit, is_open=state == "open"
     )
+    return await paged(actor, page["items"], page["next_cursor"])
 
 
 @router.post("/notices/test", status_code=201)
-async def test_notice(request: Request, desk: TheDesk, actor: TheActor) -> Json:
+async def test_notice(request: Request, desk: TheDesk, actor: TheActor) -> Answer:
     """Raise a notice that tries the webhook out."""
     return await retried(request, actor, lambda a: notices.raise_test(desk, a))
 
@@ -132,9 +145,11 @@ async def dismiss_notice(
     return Response(status_code=204)
 
 
-@router.post("/explain")
-async def explain_call(desk: TheDesk, actor: TheActor, body: ExplainBody) -> Json:
+@router.post("/explain", openapi_extra=described(ExplainBody.model_json_schema()))
+async def explain_call(desk: TheDesk, actor: TheActor, raw: RawBody) -> Answer:
     """Which rule decides a call, what every other rule says, and the plan with each key's reason."""
+    given, own = read_apart(raw, "body")
+    body = validated(ExplainBody, given)
     if body.call_id is not None:
         return await explain.explain_call(desk, actor, body.call_id)
     asked = explain.Asked(
@@ -148,5 +163,6 @@ async def explain_call(desk: TheDesk, actor: TheActor, body: ExplainBody) -> Jso
         body.max_output_tokens,
         body.input_tokens,
         as_ms(body.at),
+        own or b"",
     )
     return await explain.explain(desk, actor, asked)

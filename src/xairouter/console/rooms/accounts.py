@@ -8,11 +8,15 @@ from xairouter.clock import now_ms
 from xairouter.console.ranges import read_range
 from xairouter.console.snippets import filled
 from xairouter.console.visit import Visit, status_of
-from xairouter.errors import ManageError
+from xairouter.custody.formats import look_up_id
+from xairouter.domain.accounts import AccountStatus, KeyScope, KeyStatus
+from xairouter.domain.permissions import Permission
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import accounts, invitations, keys, tree, usage
+from xairouter.manage import panic as panics
 from xairouter.manage.accounts import NewAccount
 from xairouter.manage.desk import require
-from xairouter.manage.limits import limits_of
+from xairouter.manage.limits import BudgetUsed, LimitUsed, every_edge, limits_of
 from xairouter.manage.versions import version_of
 from xairouter.manage.views import account_view
 
@@ -61,11 +65,11 @@ def _depth(text: str) -> int:
     return min(int(text), 3) if text.isascii() and text.isdigit() and len(text) < 3 else 0
 
 
-async def _edges(visit: Visit, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+async def _edges(visit: Visit, ids: list[str]) -> dict[str, list[LimitUsed | BudgetUsed]]:
     """Account id → its own limits and budgets."""
     limits, budgets = await limits_of(visit.desk, visit.actor, ids, now_ms())
-    found: dict[str, list[dict[str, Any]]] = {}
-    for one in [*budgets, *limits]:
+    found: dict[str, list[LimitUsed | BudgetUsed]] = {}
+    for one in every_edge(limits, budgets):
         found.setdefault(one["account_id"], []).append(one)
     return found
 
@@ -118,7 +122,7 @@ async def _issued(visit: Visit, account: Any, api_key: str) -> Response:
         201,
         account=account,
         api_key=api_key,
-        snippets=filled(visit.url, api_key),
+        snippets=filled(visit.calls_url, api_key),
         trail=[(visit.words("rooms.accounts"), HOME), (account.name, f"{HOME}/{account.id}")],
     )
 
@@ -169,7 +173,7 @@ async def _one(visit: Visit, account_id: str, status: int = 200, **values: Any) 
         account=account,
         branch=branch,
         totals=(await usage.sum_usage(desk, actor, asked, None, timed=False))["totals"],
-        limits=[*budgets, *limits],
+        limits=every_edge(limits, budgets),
         keys=await keys.list_keys(desk, actor, account.id),
         version=version_of(account_view(account)),
         is_own=account.id == actor.caller.account.id,
@@ -184,9 +188,9 @@ async def change_account(visit: Visit) -> Response:
     """Name, e-mail address and whether it may manage, or another place in the tree."""
     account_id = visit.request.path_params["account_id"]
     fields = await visit.form()
-    values: dict[str, Any] = {}
+    values: accounts.AccountChange
     if "parent" in fields:
-        values["parent"] = fields["parent"]
+        values = {"parent": fields["parent"]}
     else:
         values = {
             "name": fields.get("name", ""),
@@ -196,9 +200,7 @@ async def change_account(visit: Visit) -> Response:
     version = fields.get("version")
     try:
         await visit.do(
-            lambda actor: accounts.change_account(
-                visit.desk, actor, account_id, dict(values), version
-            )
+            lambda actor: accounts.change_account(visit.desk, actor, account_id, values, version)
         )
     except ManageError as error:
         return await _one(visit, account_id, status_of(error), error=error, typed=fields)
@@ -208,11 +210,13 @@ async def change_account(visit: Visit) -> Response:
 async def set_status(visit: Visit) -> Response:
     """Suspend an account and all below it, or resume it."""
     account_id = visit.request.path_params["account_id"]
-    status = "suspended" if (await visit.form()).get("status") == "suspended" else "active"
+    asked = (await visit.form()).get("status")
+    suspends = asked == AccountStatus.SUSPENDED
+    status = AccountStatus.SUSPENDED if suspends else AccountStatus.ACTIVE
     await visit.do(
         lambda actor: accounts.change_account(visit.desk, actor, account_id, {"status": status})
     )
-    return visit.see(f"{HOME}/{account_id}", "suspended" if status == "suspended" else "resumed")
+    return visit.see(f"{HOME}/{account_id}", "suspended" if suspends else "resumed")
 
 
 async def delete_account(visit: Visit) -> Response:
@@ -222,7 +226,7 @@ async def delete_account(visit: Visit) -> Response:
     fields = await visit.form()
     if fields.get("confirm") != account.name:
         error = ManageError(
-            "invalid_field", str(visit.words("danger.mismatch")), {"confirm": account.name}
+            ErrorCode.INVALID_FIELD, str(visit.words("danger.mismatch")), {"confirm": account.name}
         )
         return await _one(visit, account_id, 422, error=error, asks="delete")
     try:
@@ -250,7 +254,7 @@ async def create_key(visit: Visit) -> Response:
     fields = await visit.form()
     try:
         ends = _expiry(fields.get("expires", ""), visit)
-        scope = "manage" if fields.get("scope") == "manage" else "call"
+        scope = KeyScope.MANAGE if fields.get("scope") == KeyScope.MANAGE else KeyScope.CALL
         made = await visit.do(
             lambda actor: keys.create_key(
                 visit.desk, actor, account_id, fields.get("name", ""), scope, ends
@@ -270,7 +274,7 @@ async def change_key(visit: Visit) -> Response:
     act = fields.get("act", "")
     if act == "rotate":
         hours = fields.get("overlap", "0")
-        seconds = int(hours) * 3600 if hours.isascii() and hours.isdigit() else -1
+        seconds = int(hours) * 3600 if hours.isdecimal() and len(hours) < 6 else -1
         made = await visit.do(
             lambda actor: keys.rotate_key(desk, actor, account_id, key_id, seconds)
         )
@@ -278,18 +282,18 @@ async def change_key(visit: Visit) -> Response:
     if act == "delete":
         await visit.do(lambda actor: keys.delete_key(desk, actor, account_id, key_id))
         return visit.see(back, "xai_key_deleted")
-    values: dict[str, Any] = {}
+    values: keys.KeyChange = {}
     if act in ("suspend", "resume"):
-        values["status"] = "suspended" if act == "suspend" else "active"
+        values["status"] = KeyStatus.SUSPENDED if act == "suspend" else KeyStatus.ACTIVE
     elif act == "expire":
         values["expires_at_ms"] = _expiry(fields.get("expires", ""), visit)
-    await visit.do(lambda actor: keys.change_key(desk, actor, account_id, key_id, dict(values)))
+    await visit.do(lambda actor: keys.change_key(desk, actor, account_id, key_id, {**values}))
     return visit.see(back, "saved")
 
 
 async def show_panic(visit: Visit) -> Response:
     """What panic does, before it is done."""
-    require(visit.actor, "panic")
+    require(visit.actor, Permission.PANIC)
     return await visit.page(
         "panic.html",
         changed=None,
@@ -302,7 +306,11 @@ async def show_panic(visit: Visit) -> Response:
 async def panic(visit: Visit) -> Response:
     """Suspend every key within reach but the one in use, or bring them back."""
     undo = (await visit.form()).get("act") == "undo"
-    count = await visit.do(lambda actor: accounts.panic(visit.desk, actor, undo=undo))
+    if undo:
+        count = await visit.do(lambda actor: panics.undo(visit.desk, actor))
+    else:
+        session = look_up_id(visit.token)
+        count = await visit.do(lambda actor: panics.panic(visit.desk, actor, session=session))
     return await visit.page(
         "panic.html",
         changed=count,

@@ -12,16 +12,19 @@ from xairouter.console.visit import (
     THEMES,
     Visit,
 )
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import invitations, links, owners, sessions
+from xairouter.manage.attempts import Counted, names_of_sign_in
 from xairouter.manage.owners import Secrets
 
 
-def _impatient(visit: Visit, template: str, **values: object) -> Response | None:
-    """A refusal where an address has been wrong too often."""
-    seconds = visit.patience.wait(visit.address)
+def _count_try(visit: Visit, template: str, secret: str, **values: object) -> Counted | Response:
+    """Count a try before it is made; a refusal where an address, or a secret from wherever, has
+    been wrong too often."""
+    tries, names = visit.desk.attempts.sign_ins, names_of_sign_in(visit.address, secret)
+    seconds = tries.wait(*names)
     if not seconds:
-        return None
+        return tries.count(*names)
     problem = visit.words("sign_in.wait", seconds=seconds)
     page = visit.render(template, 429, problem=problem, can_sign_in=visit.can_sign_in, **values)
     page.headers["retry-after"] = str(seconds)
@@ -47,7 +50,7 @@ async def use_setup(visit: Visit) -> Response:
         witness = visit.desk.room.witness
         made = await links.redeem(visit.desk.database, witness, token, name, email)
     except ManageError as error:
-        if error.code == "not_found":
+        if error.code == ErrorCode.NOT_FOUND:
             return visit.render("gone.html", 404)
         return _setup_form(visit, link, error.detail, name)
     return await _welcome(visit, made)
@@ -59,7 +62,7 @@ async def _welcome(visit: Visit, made: Secrets) -> Response:
         "welcome.html",
         201,
         made=made,
-        snippets=filled(visit.url, made.api_key),
+        snippets=filled(visit.calls_url, made.api_key),
         can_sign_in=visit.can_sign_in,
     )
     if visit.can_sign_in:
@@ -100,13 +103,14 @@ async def sign_in(visit: Visit) -> Response:
     """Open a session with an XAI API key; what is wrong with a key is not told apart."""
     fields = await visit.form()
     to = fields.get("to", "")
-    tired = _impatient(visit, "sign_in.html", to=to)
-    if tired is not None:
-        return tired
+    key = fields.get("key", "")
+    counted = _count_try(visit, "sign_in.html", key, to=to)
+    if isinstance(counted, Response):
+        return counted
     moved = visit.see(local_path(to))
-    if visit.can_sign_in and await visit.sign_in(moved, fields.get("key", "")):
+    if visit.can_sign_in and await visit.sign_in(moved, key):
+        visit.desk.attempts.sign_ins.take_back(counted)
         return moved
-    visit.patience.failed(visit.address)
     return visit.render(
         "sign_in.html",
         401,
@@ -122,20 +126,20 @@ async def show_recovery(visit: Visit) -> Response:
 
 async def recover(visit: Visit) -> Response:
     """A new key and a new recovery code against the code, which is used up."""
-    tired = _impatient(visit, "recover.html")
-    if tired is not None:
-        return tired
+    code = (await visit.form()).get("code", "")
+    counted = _count_try(visit, "recover.html", code)
+    if isinstance(counted, Response):
+        return counted
     try:
-        code = (await visit.form()).get("code", "")
         made = await owners.recover(visit.desk, code, visit.address)
     except ManageError:
-        visit.patience.failed(visit.address)
         return visit.render(
             "recover.html",
             401,
             problem=visit.words("recover.wrong"),
             can_sign_in=visit.can_sign_in,
         )
+    visit.desk.attempts.sign_ins.take_back(counted)
     return await _welcome(visit, made)
 
 

@@ -1,14 +1,15 @@
 """Explain: which rule said what of a call that was made, or of one that might be."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import Response
 
 from xairouter.console.visit import Visit
 from xairouter.dialects.paths import RULE_PATHS
+from xairouter.domain.permissions import Permission
 from xairouter.errors import ManageError
 from xairouter.manage import catalogue, explain, tree
+from xairouter.manage.views import Explanation
 
 
 def asked_of(query: Mapping[str, str]) -> explain.Asked:
@@ -26,14 +27,14 @@ def asked_of(query: Mapping[str, str]) -> explain.Asked:
     )
 
 
-def sources_of(answer: Mapping[str, Any]) -> set[str]:
+def sources_of(answer: Explanation) -> set[str]:
     """The accounts that an explanation speaks of."""
     return {one["source"] for one in answer["rules"] if one["source"]} | {answer["account_id"]}
 
 
 async def near_accounts(visit: Visit) -> list[tree.Node]:
     """Some accounts within reach, for fields that take an id to choose from by name."""
-    if not visit.may("accounts.read"):
+    if not visit.may(Permission.ACCOUNTS_READ):
         return []
     return await tree.search(visit.desk, visit.actor, "", since_ms=None)
 
@@ -56,7 +57,7 @@ async def show_explain(visit: Visit) -> Response:
         error=error,
         names=await tree.names(desk, actor, "account", sources),
         accounts=await near_accounts(visit),
-        models=[one["id"] for one in await catalogue.list_models(desk, actor)][:500],
+        models=[one["id"] for one in await catalogue.list_models(desk, actor, 500)],
         paths=RULE_PATHS,
         q=query,
         trail=[(visit.words("rooms.explain"), "")],

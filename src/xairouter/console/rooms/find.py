@@ -6,14 +6,15 @@ from starlette.responses import Response
 
 from xairouter.console.navigation import rooms_of
 from xairouter.console.visit import Visit
+from xairouter.domain.permissions import Permission
 from xairouter.manage import provider_keys, tree
 
 MOST = 8
 _ACTIONS = (
-    ("add_key", "/console/provider-keys#add", "provider_keys.create"),
-    ("new_account", "/console/accounts/new", "accounts.create"),
-    ("panic", "/console/panic", "panic"),
-    ("recovery_code", "/console/settings#vault", "vault.recovery_code"),
+    ("add_key", "/console/provider-keys#add", Permission.PROVIDER_KEYS_CREATE),
+    ("new_account", "/console/accounts/new", Permission.ACCOUNTS_CREATE),
+    ("panic", "/console/panic", Permission.PANIC),
+    ("recovery_code", "/console/settings#vault", Permission.VAULT_RECOVERY_CODE),
 )
 
 
@@ -50,14 +51,14 @@ async def _hits(visit: Visit, text: str) -> list[Hit]:
             hits.append(Hit("action", name, path))
     if not text:
         return hits
-    if visit.may("provider_keys.read"):
+    if visit.may(Permission.PROVIDER_KEYS_READ):
         keys = await provider_keys.list_provider_keys(visit.desk, visit.actor)
         found = [key for key in keys if low in f"{key.name} {key.id} {key.provider}".lower()]
         hits += [
             Hit("provider_key", key.name, f"/console/provider-keys/{key.id}")
             for key in found[:MOST]
         ]
-    if visit.may("accounts.read"):
+    if visit.may(Permission.ACCOUNTS_READ):
         nodes = await tree.search(visit.desk, visit.actor, text, since_ms=None)
         hits += [
             Hit("account", node.account.name, f"/console/accounts/{node.account.id}")

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from xairouter.console import library
 from xairouter.console.visit import Visit
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 
 
 async def show_help(visit: Visit) -> Response:
@@ -23,7 +23,9 @@ async def show_document(visit: Visit) -> Response:
     name = visit.request.path_params["name"]
     document = library.library().get(name)
     if document is None:
-        raise ManageError("not_found", f"There is no page “{name[:64]}” in the documentation.")
+        raise ManageError(
+            ErrorCode.NOT_FOUND, f"There is no page “{name[:64]}” in the documentation."
+        )
     return await visit.page(
         "document.html",
         document=document,

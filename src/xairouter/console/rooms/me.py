@@ -6,9 +6,10 @@ from xairouter.clock import now_ms
 from xairouter.console.rooms.rules_form import lines_of
 from xairouter.console.snippets import filled
 from xairouter.console.visit import Visit
+from xairouter.domain.permissions import Permission
 from xairouter.manage import catalogue, keys, tree
 from xairouter.manage.limits import show_limits
-from xairouter.manage.rules import rules_view
+from xairouter.manage.rules import shown_rules
 from xairouter.manage.views import key_view
 
 
@@ -16,10 +17,14 @@ async def show_me(visit: Visit) -> Response:
     desk, actor = visit.desk, visit.actor
     caller = actor.caller
     limits, budgets = await show_limits(desk, actor, now_ms())
-    rules = rules_view(caller.chain)
+    rules = await shown_rules(caller.chain)
     models = await catalogue.list_models(desk, actor)
     ids = [one["account_id"] for one in [*limits, *budgets]]
-    own = await keys.list_keys(desk, actor, caller.account.id) if visit.may("keys.read") else []
+    own = (
+        await keys.list_keys(desk, actor, caller.account.id)
+        if visit.may(Permission.KEYS_READ)
+        else []
+    )
     return await visit.page(
         "me.html",
         account=caller.account,
@@ -30,7 +35,9 @@ async def show_me(visit: Visit) -> Response:
         models=models,
         keys=own,
         own_key=caller.key.id,
-        snippets=filled(visit.url, "YOUR-XAI-API-KEY", models[0]["id"] if models else "MODEL"),
+        snippets=filled(
+            visit.calls_url, "YOUR-XAI-API-KEY", models[0]["id"] if models else "MODEL"
+        ),
         trail=[(visit.words("rooms.me"), "")],
         api="GET /api/v1/me",
     )

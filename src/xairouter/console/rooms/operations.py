@@ -50,7 +50,7 @@ async def check_chain(visit: Visit) -> Response:
     """Walk the chain now; with ``act=checkpoint`` answer with a checkpoint to keep elsewhere."""
     act = (await visit.form()).get("act", "check")
     report = await audit.show_audit(visit.desk, visit.actor)
-    if act == "checkpoint":
+    if act == "checkpoint" and report["checkpoint"] is not None:
         text = json.dumps(report["checkpoint"], indent=2) + "\n"
         headers = {
             **SECURITY_HEADERS,

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from xairouter.console.visit import SECURITY_HEADERS, Visit, status_of
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import operators
 
 HOME = "/console/operator"
@@ -66,7 +66,7 @@ async def change_owner(visit: Visit) -> Response:
     elif act == "delete":
         shown = {one["id"]: one["name"] for one in await operators.show_owners(visit.desk)}
         if fields.get("confirm") != shown.get(owner_id):
-            error = ManageError("invalid_field", str(visit.words("danger.mismatch")))
+            error = ManageError(ErrorCode.INVALID_FIELD, str(visit.words("danger.mismatch")))
             return await _page(visit, 422, error=error)
         await operators.delete_owner(visit.desk, owner_id)
     return visit.see(HOME, "saved")

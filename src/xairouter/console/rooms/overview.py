@@ -8,11 +8,12 @@ from starlette.responses import Response
 from xairouter.clock import now_ms
 from xairouter.console.ranges import Range, read_range
 from xairouter.console.visit import Visit
-from xairouter.domain.accounts import ACTIVE
+from xairouter.domain.accounts import ProviderKeyStatus
+from xairouter.domain.permissions import Permission
 from xairouter.manage import first_steps, notices, operations, provider_keys, tree, usage
 from xairouter.manage.catalogue import seen_by_operator
 from xairouter.manage.key_health import health_of
-from xairouter.manage.limits import nearest_edges, show_limits
+from xairouter.manage.limits import every_edge, nearest_edges, show_limits
 
 SUMMED = (
     "calls",
@@ -27,11 +28,11 @@ MOST_EDGES = 12
 TOP = 6
 SHOWN_NOTICES = 5
 _MARKED = (
-    "provider_keys.replace",
-    "provider_keys.delete",
-    "rules.change",
-    "routing.change",
-    "panic",
+    Permission.PROVIDER_KEYS_REPLACE,
+    Permission.PROVIDER_KEYS_DELETE,
+    Permission.RULES_CHANGE,
+    Permission.ROUTING_CHANGE,
+    Permission.PANIC,
 )
 
 
@@ -42,7 +43,7 @@ async def show_overview(visit: Visit) -> Response:
     values = await _figures(visit, span)
     if visit.is_fragment:
         return visit.render("overview_figures.html", span=span, **values)
-    is_owner = visit.may("provider_keys.read")
+    is_owner = visit.may(Permission.PROVIDER_KEYS_READ)
     return await visit.page(
         "overview.html",
         span=span,
@@ -52,7 +53,7 @@ async def show_overview(visit: Visit) -> Response:
             (await notices.list_notices(visit.desk, visit.actor, cursor=None, limit=SHOWN_NOTICES))[
                 "items"
             ]
-            if visit.may("notices.read")
+            if visit.may(Permission.NOTICES_READ)
             else []
         ),
         seen=is_owner and await seen_by_operator(visit.desk, visit.actor),
@@ -80,7 +81,7 @@ async def _figures(visit: Visit, span: Range) -> dict[str, Any]:
 
 async def _marks(visit: Visit, span: Range) -> list[dict[str, Any]]:
     """What happened meanwhile that may explain a figure."""
-    if not visit.may("operations.read"):
+    if not visit.may(Permission.OPERATIONS_READ):
         return []
     found = await operations.marks(visit.desk, visit.actor, _MARKED, span.from_ms, span.until_ms)
     return [{"at": row["at_ms"], "word": visit.words(f"marks.{row['verb']}")} for row in found]
@@ -89,18 +90,20 @@ async def _marks(visit: Visit, span: Range) -> list[dict[str, Any]]:
 async def _ailing(visit: Visit) -> list[Any]:
     """Active provider keys that sleep or were rejected, with why."""
     keys = await provider_keys.list_provider_keys(visit.desk, visit.actor)
-    healths = [(key, health_of(visit.desk, key)) for key in keys if key.status == ACTIVE]
+    healths = [
+        (key, health_of(visit.desk, key)) for key in keys if key.status == ProviderKeyStatus.ACTIVE
+    ]
     return [(key, health) for key, health in healths if health["state"] != "ok"]
 
 
 async def show_edges(visit: Visit) -> Response:
     """Limits and budgets nearest to their edge: of everything below, or of one's own path. A page of
     its own, because counters that were not asked yet read the records first."""
-    if visit.may("accounts.read"):
+    if visit.may(Permission.ACCOUNTS_READ):
         found = await nearest_edges(visit.desk, visit.actor, now_ms(), MOST_EDGES)
     else:
         limits, budgets = await show_limits(visit.desk, visit.actor, now_ms())
-        found = [*budgets, *limits][:MOST_EDGES]
+        found = every_edge(limits, budgets)[:MOST_EDGES]
     ids = [one["account_id"] for one in found]
     names = await tree.names(visit.desk, visit.actor, "account", ids)
     if visit.is_fragment:

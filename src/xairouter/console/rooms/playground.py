@@ -11,7 +11,7 @@ DIALECTS = ("openai_chat", "openai_responses", "anthropic_messages", "gemini_gen
 
 async def show_playground(visit: Visit) -> Response:
     """The page; it holds no key until its first request."""
-    models = await catalogue.list_models(visit.desk, visit.actor)
+    models = await catalogue.list_models(visit.desk, visit.actor, 2000)
     return await visit.page(
         "playground.html",
         models=[one for one in models if set(one["dialects"]) & set(DIALECTS)],

@@ -9,7 +9,8 @@ from xairouter.clock import now_ms
 from xairouter.console.snippets import DEMO_MODEL, Snippet, filled
 from xairouter.console.visit import Visit, status_of
 from xairouter.custody.intake import read_body
-from xairouter.errors import ManageError
+from xairouter.domain.accounts import ProviderKeyStatus
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import provider_key_use, provider_keys, usage
 from xairouter.manage.key_health import health_of
 from xairouter.manage.provider_key_use import DAY_MS
@@ -37,7 +38,7 @@ async def _list(visit: Visit, status: int = 200, **values: Any) -> Response:
     found = [
         key for key in keys if wanted in f"{key.name} {key.provider} {key.last4} {key.id}".lower()
     ]
-    at = int(text) if (text := visit.query.get("at", "0")).isdigit() and len(text) < 6 else 0
+    at = int(text) if (text := visit.query.get("at", "0")).isdecimal() and len(text) < 6 else 0
     shown_keys = found[at : at + PAGE]
     return await visit.page(
         "provider_keys.html",
@@ -120,7 +121,7 @@ async def _one(visit: Visit, key_id: str, status: int = 200, **values: Any) -> R
         calls=calls["items"],
         impact=await provider_key_use.impact(desk, actor, key.id),
         version=version_of(governed(key)),
-        snippets=_snippets(visit.url, shown["added"]),
+        snippets=_snippets(visit.calls_url, shown["added"]),
         trail=[(visit.words("rooms.provider_keys"), HOME), (key.name, "")],
         api=f"GET /api/v1/provider-keys/{key.id}",
         **shown,
@@ -153,7 +154,7 @@ async def change_provider_key(visit: Visit) -> Response:
             )
         )
     except ManageError as error:
-        if error.code == "not_found":
+        if error.code == ErrorCode.NOT_FOUND:
             raise
         return await _one(visit, key_id, status_of(error), error=error, typed=typed)
     return visit.see(f"{HOME}/{key_id}", "saved")
@@ -162,12 +163,14 @@ async def change_provider_key(visit: Visit) -> Response:
 async def set_status(visit: Visit) -> Response:
     """Disable a key, or let it serve again."""
     key_id = visit.request.path_params["key_id"]
-    status = "disabled" if (await visit.form()).get("status") == "disabled" else "active"
+    asked = (await visit.form()).get("status")
+    disables = asked == ProviderKeyStatus.DISABLED
+    status = ProviderKeyStatus.DISABLED if disables else ProviderKeyStatus.ACTIVE
     intake = read_body(json.dumps({"status": status}).encode())
     await visit.do(
         lambda actor: provider_keys.change_provider_key(visit.desk, actor, key_id, intake)
     )
-    return visit.see(f"{HOME}/{key_id}", "key_disabled" if status == "disabled" else "key_enabled")
+    return visit.see(f"{HOME}/{key_id}", "key_disabled" if disables else "key_enabled")
 
 
 async def replace_secret(visit: Visit) -> Response:
@@ -180,7 +183,7 @@ async def replace_secret(visit: Visit) -> Response:
             lambda actor: provider_keys.replace_provider_key(visit.desk, actor, key_id, intake)
         )
     except ManageError as error:
-        if error.code == "not_found":
+        if error.code == ErrorCode.NOT_FOUND:
             raise
         return await _one(visit, key_id, status_of(error), error=error, asks="replace")
     return await _one(visit, key_id, added=added)
@@ -199,7 +202,7 @@ async def delete_key(visit: Visit) -> Response:
     key = await provider_keys.get_provider_key(visit.desk, visit.actor, key_id)
     if (await visit.form()).get("confirm") != key.name:
         error = ManageError(
-            "invalid_field", str(visit.words("danger.mismatch")), {"confirm": key.name}
+            ErrorCode.INVALID_FIELD, str(visit.words("danger.mismatch")), {"confirm": key.name}
         )
         return await _one(visit, key_id, 422, error=error, asks="delete")
     receipt = await visit.do(

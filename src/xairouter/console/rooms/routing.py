@@ -7,7 +7,7 @@ from starlette.responses import Response
 from xairouter.clock import now_ms
 from xairouter.console.rooms.explain import asked_of, near_accounts
 from xairouter.console.visit import Visit, status_of
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import explain, provider_key_use, provider_keys, rehearse, routing
 from xairouter.manage.key_health import health_of
 from xairouter.manage.provider_key_use import DAY_MS
@@ -57,7 +57,7 @@ async def _page(visit: Visit, status: int = 200, **values: Any) -> Response:
     )
 
 
-def _rows(document: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+def _rows(document: routing.RoutingView) -> dict[str, list[tuple[str, str]]]:
     """The three maps as rows of text, with some to spare."""
     rows = {
         "level_map": [(name, str(level)) for name, level in document["level_map"].items()],
@@ -117,7 +117,7 @@ async def change_routing(visit: Visit) -> Response:
             return visit.see("/console/routing", "routing_saved")
         review = await rehearse.rehearse_routing(visit.desk, visit.actor, document, days=DAYS)
     except ManageError as error:
-        if error.code == "forbidden":
+        if error.code == ErrorCode.FORBIDDEN:
             raise
         return await _page(visit, status_of(error), error=error, typed=rows, version=version)
     return await _page(visit, typed=rows, review=review, version=version)

@@ -14,7 +14,7 @@ from xairouter.console.rooms.rules_form import (
 from xairouter.console.visit import Visit, status_of
 from xairouter.dialects.paths import RULE_PATHS
 from xairouter.domain.rules import LIMIT_NAMES
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import accounts, rehearse, rules
 from xairouter.manage.versions import version_of
 
@@ -64,7 +64,7 @@ async def check_rules(visit: Visit) -> Response:
         document = document_of(await visit.form())
         view = await rules.preview_rules(visit.desk, visit.actor, account_id, document)
     except ManageError as error:
-        if error.code in ("not_found", "forbidden"):
+        if error.code in (ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN):
             raise
         return visit.render("rules_check.html", error=error, lines=[])
     return visit.render(
@@ -89,7 +89,7 @@ async def change_rules(visit: Visit) -> Response:
             visit.desk, visit.actor, account_id, document, patch=False, days=DAYS
         )
     except ManageError as error:
-        if error.code in ("not_found", "forbidden"):
+        if error.code in (ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN):
             raise
         # After a conflict the version stays the one that was seen, until the page is looked at anew.
         return await _editor(

@@ -1,10 +1,11 @@
 """The rules document as the fields of a form, and back. Pure: text in, text out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xairouter.domain.rules import LIMIT_NAMES
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
+from xairouter.manage.rules import SourceView
 
 LISTS = ("allow_models", "allow_paths", "allow_ips", "allow_levels")
 BUDGETS = ("day_usd", "month_usd", "total_usd")
@@ -42,7 +43,8 @@ def rows(fields: Mapping[str, str], front: str) -> int:
         if value
         and (parts := name.split("."))[0] == front
         and len(parts) == 3
-        and parts[1].isdigit()
+        and parts[1].isdecimal()
+        and len(parts[1]) < 6
     ]
     return min(MOST_ROWS, max(filled, default=-1) + 1 + SPARE_ROWS)
 
@@ -95,7 +97,7 @@ def _grouped(fields: Mapping[str, str]) -> dict[str, Any]:
         pattern = fields.get(f"{front}.pattern", "")
         if values and not pattern:
             raise ManageError(
-                "invalid_field",
+                ErrorCode.INVALID_FIELD,
                 "A row of limits names no model.",
                 {f"{front}.pattern": "a model, or a pattern such as claude-*"},
             )
@@ -106,7 +108,7 @@ def _grouped(fields: Mapping[str, str]) -> dict[str, Any]:
         if bool(asked) != bool(used):
             side = "model" if asked else "pattern"
             raise ManageError(
-                "invalid_field",
+                ErrorCode.INVALID_FIELD,
                 "A row of the model map has only one side.",
                 {f"model_map.{number}.{side}": "is missing"},
             )
@@ -124,7 +126,7 @@ def _whole(name: str, text: str) -> int:
     plain = text.replace(",", "").replace("_", "").replace(" ", "")
     if not plain.isascii() or not plain.isdigit() or len(plain) > 15:
         raise ManageError(
-            "invalid_field", f"“{text[:32]}” is no whole number.", {name: "a whole number"}
+            ErrorCode.INVALID_FIELD, f"“{text[:32]}” is no whole number.", {name: "a whole number"}
         )
     return int(plain)
 
@@ -134,7 +136,9 @@ def _money(name: str, text: str) -> float:
         value = float(text.replace(",", "").lstrip("$ "))
     except ValueError:
         raise ManageError(
-            "invalid_field", f"“{text[:32]}” is no amount.", {name: "a number such as 12.50"}
+            ErrorCode.INVALID_FIELD,
+            f"“{text[:32]}” is no amount.",
+            {name: "a number such as 12.50"},
         ) from None
     return value
 
@@ -145,9 +149,11 @@ def _text(value: Any) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def lines_of(effective: Mapping[str, Any], sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def lines_of(
+    effective: Mapping[str, object], sources: Sequence[SourceView]
+) -> list[dict[str, Any]]:
     """Effective rules as lines: ``rule``, ``value``, and ``from``, the accounts that say it."""
-    told: dict[str, list[dict[str, Any]]] = {}
+    told: dict[str, list[SourceView]] = {}
     for source in sources:
         told.setdefault(source["rule"], []).append(source)
     lines = []

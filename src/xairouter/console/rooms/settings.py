@@ -1,18 +1,19 @@
 """The owner's settings: how the console shows things, how calls end, notices, prices, the vault."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import available_timezones
 
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from xairouter.console.snippets import filled
 from xairouter.console.visit import SECURITY_HEADERS, Visit, status_of
-from xairouter.errors import ManageError
+from xairouter.domain.permissions import Permission
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import notices, settings, take_along, vault
 from xairouter.manage.desk import require
-from xairouter.manage.fields import problems_of
+from xairouter.manage.fields import validated
 from xairouter.manage.settings import SettingsChange
 from xairouter.manage.versions import version_of
 from xairouter.policy.owner_prices import UNITS
@@ -61,7 +62,7 @@ async def change_settings(visit: Visit) -> Response:
     typed = dict(fields)
     version = fields.pop("version", None)
     for name in _WHOLE:
-        if name in fields and fields[name].isascii() and fields[name].isdigit():
+        if fields.get(name, "").isdecimal() and len(fields[name]) < 12:
             fields[name] = int(fields[name])
     if "currency_per_usd" in fields:
         fields["currency_per_usd"] = _rate(fields["currency_per_usd"])
@@ -70,10 +71,10 @@ async def change_settings(visit: Visit) -> Response:
     try:
         values = _checked(fields)
         shown = await visit.do(
-            lambda actor: settings.change_settings(visit.desk, actor, dict(values), version)
+            lambda actor: settings.change_settings(visit.desk, actor, values, version)
         )
     except ManageError as error:
-        if error.code == "forbidden":
+        if error.code == ErrorCode.FORBIDDEN:
             raise
         return await _page(visit, status_of(error), error=error, typed=typed)
     if shown.get("webhook_secret"):
@@ -88,12 +89,8 @@ def _rate(text: str) -> Any:
         return text
 
 
-def _checked(fields: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return SettingsChange.model_validate(fields).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        failed = problems_of(error)
-    raise failed
+def _checked(fields: dict[str, Any]) -> settings.SettingsValues:
+    return settings.values_of(validated(SettingsChange, fields))
 
 
 async def test_webhook(visit: Visit) -> Response:
@@ -101,7 +98,7 @@ async def test_webhook(visit: Visit) -> Response:
     return visit.see(HOME, "webhook_tested")
 
 
-def _rows(prices: dict[str, Any]) -> list[dict[str, str]]:
+def _rows(prices: Mapping[str, Mapping[str, object]]) -> list[dict[str, str]]:
     rows = [
         {"pattern": pattern, **{unit: str(value) for unit, value in rates.items()}}
         for pattern, rates in prices.items()
@@ -118,13 +115,18 @@ async def change_prices(visit: Visit) -> Response:
         rows.append({name: fields.get(f"{front}.{name}", "") for name in ("pattern", *UNITS)})
     filled_rows = [row for row in rows if any(row.values())]
     try:
+        known = await settings.get_prices(visit.desk, visit.actor)
         document = {
-            row["pattern"]: {unit: _rate(row[unit]) for unit in UNITS if row[unit]}
+            row["pattern"]: {
+                # What the form has no field for stays as it is.
+                **{n: v for n, v in known.get(row["pattern"], {}).items() if n not in UNITS},
+                **{unit: _rate(row[unit]) for unit in UNITS if row[unit]},
+            }
             for row in filled_rows
         }
         await visit.do(lambda actor: settings.put_prices(visit.desk, actor, document))
     except ManageError as error:
-        if error.code == "forbidden":
+        if error.code == ErrorCode.FORBIDDEN:
             raise
         spare = [{"pattern": ""} for _ in range(SPARE)]
         return await _page(visit, status_of(error), error=error, price_rows=filled_rows + spare)
@@ -135,7 +137,7 @@ async def change_vault(visit: Visit) -> Response:
     """What a button of the vault does: a new recovery code, re-key, a grant, removing a slot."""
     fields = await visit.form()
     act = fields.get("act", "")
-    require(visit.actor, "vault.read")
+    require(visit.actor, Permission.VAULT_READ)
     if act == "recovery_code":
         code = await visit.do(lambda actor: vault.new_recovery_code(visit.desk, actor))
         return await _page(visit, 201, shown_value=code, shown_kind="recovery")
@@ -156,7 +158,7 @@ async def take_over(visit: Visit) -> Response:
     owner = visit.actor.caller.account
     if (await visit.form()).get("confirm") != owner.name:
         error = ManageError(
-            "invalid_field", str(visit.words("danger.mismatch")), {"confirm": owner.name}
+            ErrorCode.INVALID_FIELD, str(visit.words("danger.mismatch")), {"confirm": owner.name}
         )
         return await _page(visit, 422, error=error)
     made = await visit.do(lambda actor: vault.take_over(visit.desk, actor))
@@ -164,7 +166,7 @@ async def take_over(visit: Visit) -> Response:
         "welcome.html",
         201,
         made=made,
-        snippets=filled(visit.url, made.api_key),
+        snippets=filled(visit.calls_url, made.api_key),
         can_sign_in=visit.can_sign_in,
     )
     await visit.sign_in(page, made.api_key)

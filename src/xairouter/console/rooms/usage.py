@@ -1,6 +1,6 @@
 """Usage: figures by what they are grouped by, the calls behind them, and each call by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,8 +11,9 @@ from xairouter.console.ranges import Range, read_range
 from xairouter.console.rooms.explain import sources_of
 from xairouter.console.rooms.overview import SUMMED
 from xairouter.console.visit import SECURITY_HEADERS, Visit
-from xairouter.errors import ManageError
+from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import explain, tree, usage
+from xairouter.manage.views import RecordView
 
 GROUPS = ("model", "account", "key", "provider_key", "provider", "label", "day")
 FILTERS = (
@@ -39,7 +40,7 @@ SHOWN_GROUPS = 200
 
 def asked_of(query: Mapping[str, str], span: Range) -> usage.Asked:
     """The records that a page's address names."""
-    equal: dict[str, Any] = {
+    equal: dict[str, str | int | None] = {
         name: query[name]
         for name in ("key_id", "provider_key_id", "provider", "outcome", "label")
         if query.get(name)
@@ -47,7 +48,9 @@ def asked_of(query: Mapping[str, str], span: Range) -> usage.Asked:
     status = query.get("status", "")
     if status:
         if not (status.isascii() and status.isdigit() and len(status) == 3):
-            raise ManageError("invalid_field", "A status has three digits.", {"status": "as 200"})
+            raise ManageError(
+                ErrorCode.INVALID_FIELD, "A status has three digits.", {"status": "as 200"}
+            )
         equal["status"] = int(status)
     return usage.Asked(
         query.get("account") or None,
@@ -102,6 +105,7 @@ async def show_usage(visit: Visit) -> Response:
     group = group if group in GROUPS else "model"
     sums = await usage.sum_usage(visit.desk, visit.actor, asked, span.group, timed=False)
     series = span.series(sums["items"], SUMMED)
+    items: Sequence[Mapping[str, object]]
     if group == "day":
         items = [{**row, "first_byte_ms": None, "total_ms": None} for row in series]
     else:
@@ -152,17 +156,16 @@ async def show_calls(visit: Visit) -> Response:
     )
 
 
-async def _named(visit: Visit, calls: list[dict[str, Any]]) -> dict[str, Any]:
+async def _named(visit: Visit, calls: Sequence[RecordView]) -> dict[str, Any]:
     """The names behind the ids of some calls."""
+    ids: dict[str, set[str | None]] = {
+        "account": {call["account_id"] for call in calls},
+        "key": {call["key_id"] for call in calls},
+        "provider_key": {call["provider_key_id"] for call in calls},
+    }
     return {
-        f"{group}_names": await tree.names(
-            visit.desk, visit.actor, group, {call[column] for call in calls if call[column]}
-        )
-        for group, column in (
-            ("account", "account_id"),
-            ("key", "key_id"),
-            ("provider_key", "provider_key_id"),
-        )
+        f"{group}_names": await tree.names(visit.desk, visit.actor, group, some)
+        for group, some in ids.items()
     }
 
 
@@ -173,7 +176,7 @@ async def show_call(visit: Visit) -> Response:
     page = await usage.list_records(visit.desk, visit.actor, asked, cursor=None, limit=1)
     if not page["items"]:
         raise ManageError(
-            "not_found",
+            ErrorCode.NOT_FOUND,
             f"There is no call “{call_id[:64]}” within reach; one is stored when it has ended.",
         )
     answer = await explain.explain_call(visit.desk, visit.actor, call_id)

@@ -85,7 +85,7 @@ function preview() {
   const text = JSON.stringify(made.body, null, 2);
   shown("raw-request", `POST ${made.path}\n${headers.map(([name, value]) => `${name}: ${value}`).join("\n")}\n\n${text}`);
   const quoted = JSON.stringify(made.body).replaceAll("'", "'\\''");
-  shown("snippet", `curl ${location.origin}${made.path} \\\n${headers.map(([name, value]) => `  -H "${name}: ${value}" \\`).join("\n")}\n  -d '${quoted}'`);
+  shown("snippet", `curl ${page.dataset.calls || location.origin}${made.path} \\\n${headers.map(([name, value]) => `  -H "${name}: ${value}" \\`).join("\n")}\n  -d '${quoted}'`);
 }
 
 async function send(event) {
@@ -99,7 +99,7 @@ async function send(event) {
   const place = article(made.model, false);
   let answered = "";
   try {
-    const reply = await fetch(made.path, {
+    const reply = await fetch(page.dataset.calls + made.path, {
       method: "POST",
       headers: { ...made.dialect.headers(await key()), "content-type": "application/json" },
       body: JSON.stringify(made.body),
