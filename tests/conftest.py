@@ -9,10 +9,10 @@ import structlog
 from hypothesis import settings
 
 from tests.forked import context
+from tests.patience import PRODUCT, be_patient
 from tests.rig import Rig, start_rig
 from tests.servers import drop_database, postgres_database
 from xairouter.manage import rehearse
-from xairouter.storage import drivers
 
 pytest_plugins = ["tests.hangs"]
 
@@ -32,10 +32,7 @@ structlog.configure(
     ]
 )
 
-# How long the database may keep a writer, a connection or a lock waiting is a matter of operation; in
-# tests only the one of them that sets these again may meet it, however busy the machine is.
-drivers.LOCK_WAIT_MS, drivers.WRITER_PAUSE_MS = 120_000, 20_000
-drivers._CONNECT_SECONDS = drivers._STATEMENT_SECONDS = 120
+be_patient()
 
 # A rehearsal's process has the modules already (tests.forked), but in the test that sets this again.
 rehearse._START = context().get_start_method()
@@ -53,6 +50,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if is_both and "database_kind" in metafunc.fixturenames:
         kinds = ("sqlite", "postgresql")
         metafunc.parametrize("database_kind", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture
+def product_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test that is about them: the times of ``tests.patience`` as they are in operation."""
+    for (module, name), value in PRODUCT.items():
+        monkeypatch.setattr(f"{module}.{name}", value)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
-_PRELOADED = ["tests.forked", "xairouter.app", "xairouter.cli", "xairouter.manage.rehearse"]
+_PRELOADED = ["tests.forked", "tests.patience"]
+_PRELOADED += ["xairouter.app", "xairouter.cli", "xairouter.manage.rehearse"]
 # What these read when they first need it.
 _PRELOADED += ["aiosqlite", "asyncpg", "alembic.command", "uvicorn.main", "uvloop"]
 
@@ -62,8 +63,10 @@ def _command(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # It may start processes itself, as any command may.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    from tests.patience import be_patient
     from xairouter.cli import main
 
+    be_patient(databases=False)
     try:
         main()
     finally:

@@ -12,11 +12,13 @@ import aiohttp
 import sqlalchemy as sa
 
 from tests.servers import files_of, postgres_files, sqlite_database
+from tests.waiting import until
 from xairouter.app import House, make_server
 from xairouter.manage.owners import Secrets, create_owner, delete_owner, list_owners
 from xairouter.providers.prices import PriceList, compile_price_list
 from xairouter.settings import Settings
 from xairouter.standin.server import StandIn
+from xairouter.storage import changes
 from xairouter.storage.database import Database
 from xairouter.storage.tables import metadata
 
@@ -143,6 +145,13 @@ class Rig:
     async def record(self, *, key: str = "") -> Any:
         """The only usage record there is."""
         return (await self.records(expect=1, key=key))[0]
+
+    async def caught_up(self) -> None:
+        """Until every change made so far is known here: what is loaded after that stays, and is there
+        when the database is away."""
+        async with self.house.database.read() as connection:
+            last = await changes.last_seq(connection)
+        await until(lambda: self.house.directory._known_to >= last)
 
     async def chat(self, model: str = "demo-large", *, key: str = "", **fields: Any) -> Answer:
         """One chat completion."""

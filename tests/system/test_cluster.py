@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster, start_cluster
+from tests.patience import PRODUCT
 from tests.rig import Rig
 from tests.system.test_limits import _codes
 from tests.waiting import until
@@ -56,10 +57,12 @@ async def _use(cluster: Cluster, team: Any) -> None:
     """Every instance has the key in its cache, and none is writing any more: one that is cut while it
     does holds the others up until PostgreSQL ends it."""
     for rig in cluster.rigs:
+        await rig.caught_up()
         assert (await rig.chat(key=team["api_key"])).status == 200
     await until(lambda: not any(rig.house.journal.size for rig in cluster.rigs))
 
 
+@pytest.mark.usefixtures("product_times")
 def test_each_way_is_looked_at_often_enough_for_the_bound():
     by_database = directory.POLL_SECONDS + running.UNSURE_SECONDS + running.LOOK_SECONDS
     assert by_database < BOUND
@@ -67,13 +70,6 @@ def test_each_way_is_looked_at_often_enough_for_the_bound():
     assert BLIND_AFTER_SECONDS + running.LOOK_SECONDS < BOUND, "by neither, blind for 0 s"
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which looking up takes long does not end calls as unsure."""
-    monkeypatch.setattr(running, "UNSURE_SECONDS", 60.0)
-
-
-@pytest.mark.usefixtures("patient")
 async def test_revocation_reaches_every_instance_and_its_streams(cluster: Cluster):
     team = await cluster.rigs[0].add_account()
     await _use(cluster, team)
@@ -83,7 +79,6 @@ async def test_revocation_reaches_every_instance_and_its_streams(cluster: Cluste
         assert (await rig.chat(key=team["api_key"])).code == "invalid_api_key"
 
 
-@pytest.mark.usefixtures("patient")
 async def test_revocation_is_in_time_without_the_bus(cluster: Cluster):
     team = await cluster.rigs[0].add_account()
     await _use(cluster, team)
@@ -93,8 +88,13 @@ async def test_revocation_is_in_time_without_the_bus(cluster: Cluster):
     assert all(b"revoked" in body for body in bodies)
 
 
-async def test_revocation_is_in_time_by_the_bus_where_the_database_is_cut(cluster: Cluster):
+async def test_revocation_is_in_time_by_the_bus_where_the_database_is_cut(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
     """What an instance hears and cannot look into counts as revoked."""
+    monkeypatch.setattr(running, "UNSURE_SECONDS", PRODUCT[running.__name__, "UNSURE_SECONDS"])
+    # Where it can be looked into, that may take as long as it takes: no time passes there.
+    cluster.rigs[0].house.running.now = lambda: 0.0
     team, other = await cluster.rigs[0].add_account(), await cluster.rigs[0].add_account("other")
     await _use(cluster, team)
     await _use(cluster, other)
@@ -121,11 +121,16 @@ async def test_without_bus_and_database_known_keys_end_when_the_installation_say
 ):
     """With XAIROUTER_BLIND_SECONDS=0: within the bound, for new calls and for streams."""
     async with start_cluster(tmp_path, 2, blind_seconds=0) as cluster:
+        # Only where and when this is about it: a machine that stands still makes everybody blind.
+        for rig in cluster.rigs:
+            assert rig.house.directory._blind_seconds == 0
+            rig.house.directory._blind_seconds = 3600
         await cluster.rigs[0].add_provider_key()
         team = await cluster.rigs[0].add_account()
         await _use(cluster, team)
         blind = cluster.instances[1]
         stream = await _stream(blind.rig, team["api_key"])
+        blind.rig.house.directory._blind_seconds = 0
         getattr(blind.database, way)()
         getattr(blind.valkey, way)()
         await _revoke(cluster.rigs[0], team)
@@ -136,19 +141,13 @@ async def test_without_bus_and_database_known_keys_end_when_the_installation_say
         assert (await blind.rig.ask("GET", "/readyz", key=None)).status == 503
         blind.database.mend()
         blind.valkey.mend()
+        blind.rig.house.directory._blind_seconds = 3600
         async with asyncio.timeout(60):
             while (await blind.rig.chat(key=team["api_key"])).code != "invalid_api_key":
                 await asyncio.sleep(0.1)
         assert (await blind.rig.chat()).status == 200
 
 
-@pytest.fixture
-def patient_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which Valkey's answers take long does not count as Valkey being away."""
-    monkeypatch.setattr("xairouter.storage.valkey.ANSWER_SECONDS", 60.0)
-
-
-@pytest.mark.usefixtures("patient_counters")
 async def test_limits_are_exact_across_instances(cluster: Cluster):
     first = cluster.rigs[0]
     rules = {"limits": {"rpd": 50, "concurrency": 200}}
@@ -252,9 +251,12 @@ async def test_management_of_one_instance_is_read_at_another(cluster: Cluster):
     shown = await second.ask("GET", f"/api/v1/accounts/{team['account']['id']}")
     assert shown.json()["name"] == "team"
     assert (await second.ask("GET", "/api/v1/me", key=team["api_key"])).status == 200
-    ready = json.loads((await second.ask("GET", "/readyz", key=None)).body)
-    assert ready["bus"] == "2 other instances"
-    assert ready["counters"] == "valkey"
+
+    async def knows_them() -> bool:
+        ready = json.loads((await second.ask("GET", "/readyz", key=None)).body)
+        return (ready["bus"], ready["counters"]) == ("2 other instances", "valkey")
+
+    await until(knows_them)
 
 
 async def test_instances_without_valkey_say_that_they_count_for_themselves(

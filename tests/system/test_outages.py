@@ -15,6 +15,7 @@ from tests.rig import Rig, start_rig
 from tests.system.test_limits import _codes
 from tests.waiting import until
 from xairouter import clock
+from xairouter.directory import directory
 from xairouter.storage import drivers
 
 
@@ -37,16 +38,20 @@ async def _stored(cluster: Cluster) -> list[Any]:
 
 
 @pytest.mark.parametrize("way", ["refuse", "cut"])
-async def test_postgresql_away_known_keys_go_on_and_usage_arrives_later(tmp_path: Path, way: str):
+async def test_postgresql_away_known_keys_go_on_and_usage_arrives_later(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+):
     async with start_cluster(tmp_path, 2) as cluster:
         await cluster.rigs[0].add_provider_key()
         key = await _limited(cluster.rigs[0])
         fresh = (await cluster.rigs[0].ask("POST", "/api/v1/accounts", {"name": "new"})).json()
         for rig in cluster.rigs:
+            await rig.caught_up()
             assert (await rig.chat(key=key)).status == 200
         await _stored(cluster)
         for one in cluster.instances:
             getattr(one.database, way)()
+        monkeypatch.setattr(directory, "LOAD_SECONDS", 2.0)
         for rig in cluster.rigs:
             answers = [await rig.chat(key=key) for _ in range(5)]
             assert _codes(answers) == {200: 5}
@@ -61,6 +66,7 @@ async def test_postgresql_away_known_keys_go_on_and_usage_arrives_later(tmp_path
             return str((await _ready(first))["database"]).startswith("not read for")
 
         await until(is_blind)
+        monkeypatch.undo()
         for one in cluster.instances:
             one.database.mend()
         records = await _stored(cluster)
@@ -103,8 +109,10 @@ async def test_valkey_away_fails_closed_unless_told_otherwise_and_comes_back_by_
 
 @pytest.mark.parametrize("way", ["refuse", "cut"])
 async def test_valkey_away_with_shares_admits_no_more_than_the_limit_in_all(
-    tmp_path: Path, way: str
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ):
+    # A line that is cut says nothing, and an answer may take long on a machine that stands still.
+    monkeypatch.setattr("xairouter.storage.valkey.ANSWER_SECONDS", 10.0)
     async with start_cluster(tmp_path, 2, valkey_away="share") as cluster:
         first, second = cluster.rigs
         await first.add_provider_key()

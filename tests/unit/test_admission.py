@@ -3,12 +3,16 @@
 import asyncio
 import itertools
 
+import pytest
+
 from xairouter.gateway.admission import (
     LEAST_RATE,
     LOOK_SECONDS,
     STARTS_ALONE,
     Admission,
 )
+
+pytestmark = pytest.mark.usefixtures("product_times")
 
 
 class Clock:
