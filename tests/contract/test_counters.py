@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.servers import valkey_url
 from xairouter.accounting.counts import Counts
@@ -37,8 +38,13 @@ async def nothing(_: str, keys: Sequence[Key], *__: Any) -> dict[Key, Past]:
     return {key: Past([]) for key in keys}
 
 
+def in_memory(clock: Clock, history: Any = nothing) -> MemoryCounters:
+    # Where a test lets time pass, it passes on both clocks.
+    return MemoryCounters(history, clock, lambda: clock.at / 1000)
+
+
 def memory(clock: Clock) -> Counters:
-    return MemoryCounters(nothing, clock)
+    return in_memory(clock)
 
 
 def in_valkey(clock: Clock, history: Any = nothing) -> Counters:
@@ -333,7 +339,7 @@ async def test_what_ends_while_the_past_is_read_counts_once(driver: str):
         known = [(clock.at, amount) for name, amount in past.items() if name not in without]
         return {key: Past(known) for key in keys}
 
-    counters: Any = MemoryCounters(history, clock)
+    counters: Any = in_memory(clock, history)
     if driver == "valkey":
         counters = in_valkey(clock, history)
     gate.set()
@@ -363,7 +369,7 @@ async def test_a_past_that_cannot_be_read_is_read_again_and_admits_nobody():
             raise StorageError("away")
         return {key: Past([(clock.at, 5)]) for key in keys}
 
-    counters = MemoryCounters(history, clock)
+    counters = in_memory(clock, history)
     for _ in range(2):
         with pytest.raises(StorageError):
             await counters.reserve(call(clock), [demand("rpm", 6)])
@@ -374,7 +380,7 @@ async def test_a_past_that_cannot_be_read_is_read_again_and_admits_nobody():
 
 async def test_counters_that_are_read_anew_keep_what_runs():
     clock = Clock()
-    counters = MemoryCounters(nothing, clock)
+    counters = in_memory(clock)
     asked = [demand("tpm", 100, 60), demand("concurrency", 1)]
     held = await counters.reserve(call(clock), asked)
     assert isinstance(held, Held)
@@ -382,6 +388,53 @@ async def test_counters_that_are_read_anew_keep_what_runs():
     assert await counters.used(OWNER[0], asked, UTC) == [60, 1]
     counters.settle(held, Counts(1, 10))
     assert await counters.used(OWNER[0], asked, UTC) == [10, 0]
+
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+JUMPS = {
+    "half a minute ahead": 30_000,
+    "an hour behind": -HOUR_MS,
+    "a day behind": -DAY_MS,
+    "a day ahead": DAY_MS,
+    "into the month before": -40 * DAY_MS,
+    "into another month": 40 * DAY_MS,
+    "ten years ahead": 3652 * DAY_MS,
+}
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize("looks", ["reserve", "used", "settle"])
+async def test_a_look_at_a_wrong_clock_forgets_nothing_that_was_used(jump: str, looks: str):
+    """Whatever window, and whoever looked: when the clock is right again, all counts as before."""
+    clock, records = Clock(), list[tuple[int, int]]()
+
+    async def history(_: str, keys: Sequence[Key], now: int, *__: Any) -> dict[Key, Past]:
+        found = Past([one for one in records if one[0] <= now])
+        return dict.fromkeys(keys, found)
+
+    counters = MemoryCounters(history, clock, lambda: 77.0)
+    names = [name for name in WINDOWS if name != "concurrency"]
+    asked = [replace(demand(name, 10, 1), notify_at=1.0) for name in names]
+    running = call(clock)
+    still = await counters.reserve(running, asked)
+    held = await counters.reserve(call(clock), asked)
+    assert isinstance(held, Held)
+    assert isinstance(still, Held)
+    counters.settle(held, Counts(7, 7, 7))
+    records.append((clock.at, 7))
+    clock.at += JUMPS[jump]
+    if looks == "reserve":
+        counters.settle(await counters.reserve(call(clock), asked), Counts())  # type: ignore[arg-type]
+    elif looks == "used":
+        await counters.used(OWNER[0], asked, UTC)
+    else:
+        counters.settle(still, Counts(1, 1, 1))
+        records.append((running.at_ms, 1))
+    clock.at -= JUMPS[jump]
+    assert await counters.used(OWNER[0], asked, UTC) == [8] * len(asked)
+    for one in asked:
+        too_much = await counters.reserve(call(clock), [replace(one, amount=3)])
+        assert isinstance(too_much, Exceeded), one
 
 
 CORRECTED = ("tpm", "tph", "tpd", "day", "month", "total")
@@ -439,7 +492,7 @@ async def test_what_is_corrected_while_the_past_is_read_counts_once(driver: str)
 
     asked = [demand("tpd", 1000, 1)]
     keys = (asked[0].key,)
-    counters = MemoryCounters(history, clock)
+    counters = in_memory(clock, history)
     if driver == "valkey":
         counters = in_valkey(clock, history)
     assert await counters.used(OWNER[0], asked, UTC) == [30]

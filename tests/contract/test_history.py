@@ -114,7 +114,7 @@ async def test_counters_that_begin_together_begin_with_what_the_records_say(data
     await store(database, *rows)
     for accounts in ([OWNER, "team", "person", "program"], ["program", "team"], ["last"], [OWNER]):
         keys = [(a, pattern, name) for a in accounts for pattern in PATTERNS for name in READ]
-        counters = MemoryCounters(RecordsHistory(database, nothing), lambda: NOW)
+        counters = MemoryCounters(RecordsHistory(database, nothing), lambda: NOW, lambda: 0)
         found = await counters.used(OWNER, [Demand(key, 10**9, 0) for key in keys], UTC)
         assert dict(zip(keys, found, strict=True)) == {key: expected(key, rows) for key in keys}
 
@@ -220,7 +220,7 @@ async def test_however_many_counters_begin_the_records_are_read_a_few_times(data
     history = RecordsHistory(database, nothing)
     sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
     try:
-        counters = MemoryCounters(history, lambda: NOW)
+        counters = MemoryCounters(history, lambda: NOW, lambda: 0)
         demands = [Demand(key, 10**9, 0) for key in keys]
         waits = [counters.used(OWNER, demands, UTC) for _ in range(5)]
         first, *others = await asyncio.gather(*waits)
@@ -243,7 +243,7 @@ async def test_a_reading_goes_on_when_its_first_caller_leaves_and_ends_with_the_
         await gate.wait()
         return await real(*asked)
 
-    counters = MemoryCounters(history, lambda: NOW)
+    counters = MemoryCounters(history, lambda: NOW, lambda: 0)
     demands = [Demand((OWNER, WHOLE, name), 100, 1) for name in ("rpm", "tpd", "concurrency")]
     call = Counted("call_1", OWNER, (OWNER,), "m", NOW, UTC)
     leaves = asyncio.create_task(counters.reserve(call, demands))

@@ -63,7 +63,8 @@ async def test_a_retry_passes_at_the_moment_that_was_told(rig: Rig):
     await rig.add_provider_key()
     clock = [now_ms()]
     assert isinstance(rig.house.counters, MemoryCounters)
-    rig.house.counters._clock = lambda: clock[0]
+    rig.house.counters._wall_clock = lambda: clock[0]
+    rig.house.counters._monotonic = lambda: clock[0] / 1000
     await _limit(rig, limits={"rpm": 1})
     assert (await rig.chat()).status == 200
     answer = await rig.chat()

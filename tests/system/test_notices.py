@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tests.rig import SECRET, Rig, start_rig
 from tests.system.process import create_owner, start_router
+from xairouter.clock import now_ms
 from xairouter.domain.failures import Cause, Failure
 from xairouter.errors import StorageError
 from xairouter.manage import herald
@@ -154,6 +155,27 @@ async def test_what_is_not_taken_is_tried_again_and_a_redirect_is_not_followed(
     await _soon(given_up)
     [notice] = await _open(rig, "test")
     assert notice["webhook"]["error"] == "It answered 500."
+
+
+async def test_a_notice_that_waits_by_a_clock_that_was_ahead_is_told(rig: Rig, receiver: Receiver):
+    await _hook(rig, receiver)
+    receiver.answers = [500]
+    await rig.ask("POST", "/api/v1/notices/test")
+
+    async def settled() -> bool:
+        await rig.house.herald.deliver()
+        [notice] = await _open(rig, "test")
+        return bool(notice["webhook"]["error"])
+
+    await _soon(settled)
+    until = now_ms() + 400 * 86_400_000
+    await rig.sql(("update notices set next_try_ms = ? where owner_id = ?", (until, rig.owner_id)))
+
+    async def told() -> bool:
+        await rig.house.herald.deliver()
+        return len(receiver.got) == 2
+
+    await _soon(told)
 
 
 async def test_a_webhook_may_not_be_private_and_is_asked_again_when_it_is_used(

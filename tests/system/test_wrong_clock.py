@@ -1,12 +1,16 @@
 """A clock that is wrong for a while, by however much, destroys nothing that cannot be made again."""
 
 import datetime
+import sys
 from typing import Any
 
 import pytest
 
 from tests.rig import Rig
+from tests.system.test_console import Browser
+from tests.system.test_console_security import operator_of
 from xairouter.clock import now_ms
+from xairouter.manage import links, operators
 from xairouter.manage.expire import Expiry
 from xairouter.observe import log
 
@@ -149,3 +153,66 @@ async def test_what_is_due_goes_once_the_clock_may_be_believed(
             assert (await _left(rig))[1] == slots
     assert (await _left(rig))[1] == slots - 1
     assert (await rig.chat(key=key)).code == "invalid_api_key"
+
+
+def _be_ahead(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """Every part of the router reads a clock that is so many days ahead."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("xairouter.") and hasattr(module, "now_ms"):
+            monkeypatch.setattr(module, "now_ms", lambda: now_ms() + days * DAY_MS)
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("days_ahead", [1, 400, 3652])
+async def test_what_a_clock_that_was_ahead_made_for_a_while_ends_when_it_is_right_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, days_ahead: int
+):
+    database = rig.house.database
+    await rig.add_provider_key()
+    browser = Browser(rig)
+    with monkeypatch.context() as wrong:
+        _be_ahead(wrong, days_ahead)
+        await browser.sign_in()
+        playground = await browser.ask("POST", "/console/playground/key")
+        operator = await operator_of(rig)
+        another = await operators.make_operator_link(database)
+        invited = await rig.add_account("invited", invite=True)
+        _, found = await links.make_link(database, links.INVITE, "another")
+
+        async def works() -> dict[str, int]:
+            nobody = Browser(rig)
+            asked = {
+                "session": browser.ask("GET", "/console/me"),
+                "playground's key": rig.chat(key=playground.json()["api_key"]),
+                "operator's session": operator.ask("GET", "/console/operator"),
+                "operator's link": nobody.ask("GET", f"/console/operator/{another}"),
+                "invitation": nobody.ask("GET", invited["link"].removeprefix(rig.url)),
+                "owner's link": nobody.ask("GET", f"/console/setup/{found}"),
+            }
+            return {name: (await answer).status for name, answer in asked.items()}
+
+        assert set((await works()).values()) == {200}
+    house = rig.house
+    await Expiry(database, house.directory, seconds=lambda: 1.0).look()
+    assert await works() == {
+        "session": 303,
+        "playground's key": 401,
+        "operator's session": 401,
+        "operator's link": 404,
+        "invitation": 404,
+        "owner's link": 404,
+    }
+    assert (await rig.chat()).status == 200
+    await browser.sign_in()
+    assert (await browser.ask("GET", "/console/me")).status == 200
+
+
+async def test_a_first_link_of_a_clock_that_was_ahead_keeps_no_other_one_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    await rig.delete_owners()
+    with monkeypatch.context() as wrong:
+        _be_ahead(wrong, 400)
+        assert await links.first_link(rig.house.database, is_shared=True) is not None
+    assert await links.first_link(rig.house.database, is_shared=True) is not None
+    assert await links.first_link(rig.house.database, is_shared=True) is None

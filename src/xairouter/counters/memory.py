@@ -2,9 +2,13 @@
 
 A counter begins when it is first asked for, with what the records say. While those are read, calls
 may end: what ends meanwhile is counted here and left out there, so nothing counts twice or never.
+
+One look at a wrong clock drops what has left its window by that clock. So where the wall clock has
+jumped, all counters begin anew with the records.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from zoneinfo import ZoneInfo
@@ -40,6 +44,8 @@ from xairouter.policy.windows import (
 from xairouter.turns import in_slices
 
 MOST_FOUND = 100_000
+JUMP_MS = 5000
+"""A smaller step of the wall clock is a correction."""
 _SHOWN = frozenset({REQUESTS, TOKENS})
 """What replies say the tightest limit of."""
 _key, _amount = attrgetter("key"), attrgetter("amount")
@@ -78,9 +84,17 @@ class MemoryCounters:
 
     state = "memory"
 
-    def __init__(self, history: History, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        history: History,
+        clock: Callable[[], int] = now_ms,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._history = history
-        self._clock = clock
+        self._wall_clock = clock
+        self._monotonic = monotonic
+        self._offset = clock() - monotonic() * 1000
+        self._has_jumped = False
         self._counters: dict[str, _OfAccounts] = {}
         self._changes = 0
         """So often a counter began or went: what was found before is found again while it stands."""
@@ -96,6 +110,9 @@ class MemoryCounters:
         while (counters := self._at_hand(call, demands)) is None:
             await self._ready(call.owner_id, demands, call.zone)
         now = self._clock()
+        if self._has_jumped:
+            self._begin_anew()
+            return await self.reserve(call, demands)
         tightest: dict[str, _Remaining] = {}
         for demand, counter in zip(demands, counters, strict=True):
             limit, unit = demand.limit, counter.unit
@@ -205,6 +222,9 @@ class MemoryCounters:
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
         counters = await self._ready(owner_id, demands, zone)
         now = self._clock()
+        if self._has_jumped:
+            self._begin_anew()
+            return await self.used(owner_id, demands, zone)
         return [counter.usage.used(now) for counter in counters]
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -219,6 +239,20 @@ class MemoryCounters:
     def forget(self, owner_id: str) -> None:
         self._changes += 1
         self._counters.pop(owner_id, None)
+
+    def _clock(self) -> int:
+        """The wall clock; notes whether it has jumped since the last reading."""
+        now = self._wall_clock()
+        offset = now - self._monotonic() * 1000
+        if not -JUMP_MS <= offset - self._offset <= JUMP_MS:
+            self._has_jumped = True
+        self._offset = offset
+        return now
+
+    def _begin_anew(self) -> None:
+        self._has_jumped = False
+        self._changes += 1
+        self._counters.clear()
 
     def _at_hand(self, call: Counted, demands: Sequence[Demand]) -> list[_Counter] | None:
         """The counters of all demands, if each is there and ready."""

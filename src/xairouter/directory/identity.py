@@ -14,7 +14,7 @@ from xairouter.custody.vault import OpenVault
 from xairouter.custody.witness import OutdatedVaultError, UnknownVaultError
 from xairouter.directory.directory import Directory
 from xairouter.domain.calls import Refusal
-from xairouter.domain.slots import LIVES_MS, Slot, SlotPurpose
+from xairouter.domain.slots import AHEAD_MS, LIVES_MS, Slot, SlotPurpose
 from xairouter.errors import CustodyError, ErrorCode, StorageError
 from xairouter.policy.decide import admit
 from xairouter.policy.interface import Caller, OwnerView
@@ -64,7 +64,7 @@ class Identifier:
             refusal = admit(known.caller, now)
             if refusal is not None:
                 return refusal
-            if purpose == SlotPurpose.SESSION and ends_at_ms(known.slot) <= now:
+            if purpose == SlotPurpose.SESSION and not is_living(known.slot, now):
                 return _INVALID
             view = await self._directory.owner(known.slot.owner_id)
             idle = view.settings.vault_idle_seconds
@@ -89,11 +89,14 @@ class Identifier:
         return Identity(known.caller, view, vault, handle)
 
 
-def ends_at_ms(slot: Slot) -> int:
-    """When a session or an invitation ends: with its expiry, and at the latest a fixed time after
-    it was made, which its id says and its tag binds."""
-    latest = made_at_ms(slot.id) + LIVES_MS[slot.purpose]
-    return latest if slot.expires_at_ms is None else min(latest, slot.expires_at_ms)
+def is_living(slot: Slot, now_ms: int) -> bool:
+    """Whether a session or an invitation lives: until its expiry, and at the latest for a fixed time
+    after it was made, which its id says and its tag binds. One from the future does not."""
+    made_at = made_at_ms(slot.id)
+    ends = made_at + LIVES_MS[slot.purpose]
+    if slot.expires_at_ms is not None:
+        ends = min(ends, slot.expires_at_ms)
+    return now_ms < ends and made_at <= now_ms + AHEAD_MS
 
 
 def presented_key(headers: dict[bytes, bytes], query: bytes) -> str | Refusal:

@@ -17,6 +17,9 @@ class SlotPurpose(StrEnum):
 LIVES_MS = {SlotPurpose.SESSION: 12 * 3_600_000, SlotPurpose.INVITATION: 72 * 3_600_000}
 """How long a slot of a purpose lives at most, from the instant in its id, which its tag binds: what
 the column of its expiry says can only be sooner."""
+AHEAD_MS = 3_600_000
+"""By how much a clock may be behind the one that made something. What lives a fixed time and seems to
+be made later than that was made by a clock that was ahead, and would live as much too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ async def _verified_before(desk: Desk, actor: Actor) -> Point | None:
         point = await chain.point_of(connection, actor.owner_id)
     if point is None or audit_mac(actor.vault, point.content()) != point.mac:
         return None
-    return point if now_ms() - point.whole_at_ms < DAY_MS else None
+    return point if abs(now_ms() - point.whole_at_ms) < DAY_MS else None
 
 
 async def _check_base(desk: Desk, actor: Actor, report: Report) -> None:

@@ -13,7 +13,7 @@ from xairouter.clock import format_id, made_at_ms, now_ms, pause
 from xairouter.custody.vault import OpenVault, audit_mac
 from xairouter.directory.directory import Directory
 from xairouter.domain.permissions import ActedBy, SystemChange
-from xairouter.domain.slots import SlotPurpose
+from xairouter.domain.slots import AHEAD_MS, LIVES_MS, SlotPurpose
 from xairouter.manage.desk import OperationEntry, write_operation
 from xairouter.manage.sessions import end_sessions
 from xairouter.manage.sureness import Sureness
@@ -34,12 +34,15 @@ SLICE = 1000
 async def expire(
     database: Database, directory: Directory, before_ms: int, purpose: SlotPurpose | None = None
 ) -> int:
-    """Remove every slot, or those of a purpose, whose time was over by then; returns how many."""
+    """Remove every slot, or those of a purpose, whose time was over by then, and where a purpose has a
+    longest life, those that would live longer; returns how many."""
+    life_ms = None if purpose is None else LIVES_MS.get(purpose)
+    latest_ms = None if life_ms is None else before_ms + life_ms + AHEAD_MS
     async with database.read() as connection:
-        if not await keys.expired_slots(connection, before_ms, purpose):
+        if not await keys.expired_slots(connection, before_ms, purpose, latest_ms):
             return 0
     async with database.write() as connection:
-        slots = await keys.expired_slots(connection, before_ms, purpose)
+        slots = await keys.expired_slots(connection, before_ms, purpose, latest_ms)
         for slot in slots:
             await end_sessions(connection, slot.owner_id, [slot])
             await keys.drop_slots(connection, slot.owner_id, [slot.id])

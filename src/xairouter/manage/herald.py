@@ -17,6 +17,7 @@ import msgspec
 
 from xairouter.clock import fresh_id, now_ms, pause, rfc3339
 from xairouter.domain.notices import Notice, Occasion
+from xairouter.domain.slots import AHEAD_MS
 from xairouter.errors import StorageError, UpstreamError
 from xairouter.manage.desk import Desk
 from xairouter.manage.notices import close_notices, notice_view, raise_notices
@@ -32,6 +33,7 @@ BACKLOG_SHARE = 0.25
 """The part of the journal's size limit from which on a person should know."""
 PAUSES_SECONDS = (5, 30, 300, 1800, 7200, 18_000, 36_000, 86_400, 86_400)
 _CLAIM_MS = 60_000
+_LATEST_MS = max(PAUSES_SECONDS) * 1000 + AHEAD_MS
 _LIMITS = Limits(connect=5, first_byte=10)
 _WHOLE_SECONDS = 20.0
 _BATCH = 50
@@ -185,7 +187,8 @@ class Herald:
     async def deliver(self) -> int:
         """Tell every notice that is due to its webhook; returns how many were told."""
         async with self._desk.database.read() as connection:
-            rows = await notices.due(connection, now_ms(), _BATCH)
+            now = now_ms()
+            rows = await notices.due(connection, now, now + _LATEST_MS, _BATCH)
         told = await asyncio.gather(*(self._deliver_one(row) for row in rows))
         return sum(told)
 

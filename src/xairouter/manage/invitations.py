@@ -10,7 +10,7 @@ from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.formats import look_up_id, new_link_token
 from xairouter.custody.slots import Place, issue, open_slot
 from xairouter.custody.vault import OpenVault
-from xairouter.directory.identity import ends_at_ms
+from xairouter.directory.identity import is_living
 from xairouter.domain.accounts import Account, AccountStatus, KeyScope
 from xairouter.domain.permissions import ActedBy, Permission, SystemChange
 from xairouter.domain.slots import LIVES_MS, Slot, SlotPurpose
@@ -124,7 +124,7 @@ async def accept(desk: Desk, token: str, client_ip: str) -> Secrets:
 
 
 def _is_living(slot: Slot) -> bool:
-    return slot.purpose == SlotPurpose.INVITATION and ends_at_ms(slot) > now_ms()
+    return slot.purpose == SlotPurpose.INVITATION and is_living(slot, now_ms())
 
 
 def _opened(slot: Slot, token: str) -> OpenVault | None:

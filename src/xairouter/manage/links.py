@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.formats import link_hash, new_link_token
 from xairouter.custody.witness import Witness
+from xairouter.domain.slots import AHEAD_MS
 from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.owners import Secrets, checked_name, store_owner
 from xairouter.storage import links, owners
@@ -70,7 +71,9 @@ async def first_link(database: Database, *, is_shared: bool) -> str | None:
     async with database.read() as connection:
         if await owners.list_owners(connection):
             return None
-        if is_shared and await links.has_living(connection, SETUP, now_ms()):
+        now = now_ms()
+        latest = now + LIFE_MS + AHEAD_MS
+        if is_shared and await links.has_living(connection, SETUP, now, latest):
             return None
     _, token = await make_link(database, SETUP)
     return token
@@ -80,7 +83,10 @@ async def find_link(database: Database, token: str) -> Link | None:
     """What a token is for, None if it is none, used up or too old. Uses nothing up."""
     async with database.read() as connection:
         row = await links.get(connection, link_hash(token))
-    if row is None or row["expires_at_ms"] <= now_ms() or row["purpose"] not in (SETUP, INVITE):
+    if row is None or row["purpose"] not in (SETUP, INVITE):
+        return None
+    now = now_ms()
+    if not now < row["expires_at_ms"] <= now + LIFE_MS + AHEAD_MS:
         return None
     return Link(row["purpose"], row["account_id"], row["name"], row["email"], row["expires_at_ms"])
 

@@ -7,6 +7,7 @@ invite, suspend, resume and delete them; no key and no call of theirs is within 
 from xairouter.clock import now_ms
 from xairouter.custody.formats import link_hash, new_link_token
 from xairouter.domain.accounts import Account
+from xairouter.domain.slots import AHEAD_MS
 from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import owners
 from xairouter.manage.desk import Desk
@@ -42,7 +43,10 @@ async def is_operator_link(database: Database, token: str) -> bool:
     """Whether a link would open the operator's pages. Uses nothing up."""
     async with database.read() as connection:
         row = await links.get(connection, link_hash(token))
-    return row is not None and row["purpose"] == OPERATOR and row["expires_at_ms"] > now_ms()
+    if row is None or row["purpose"] != OPERATOR:
+        return False
+    now = now_ms()
+    return now < int(row["expires_at_ms"]) <= now + LINK_MS + AHEAD_MS
 
 
 async def open_operator_session(database: Database, token: str) -> str:
@@ -63,7 +67,10 @@ async def is_operator(database: Database, session: str) -> bool:
     if not session:
         return False
     async with database.read() as connection:
-        return await operator_sessions.is_living(connection, link_hash(session), now_ms())
+        now = now_ms()
+        return await operator_sessions.is_living(
+            connection, link_hash(session), now, now + SESSION_MS + AHEAD_MS
+        )
 
 
 async def close_operator_session(database: Database, session: str) -> None:

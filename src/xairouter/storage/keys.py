@@ -168,10 +168,17 @@ async def drop_slots(connection: AsyncConnection, owner_id: str, slot_ids: Itera
 
 
 async def expired_slots(
-    connection: AsyncConnection, now_ms: int, purpose: SlotPurpose | None = None
+    connection: AsyncConnection,
+    now_ms: int,
+    purpose: SlotPurpose | None = None,
+    latest_ms: int | None = None,
 ) -> Sequence[Slot]:
-    """Slots, of any owner, whose time is over; of one purpose, or of any."""
-    query = sa.select(slots).where(slots.c.expires_at_ms <= now_ms)
+    """Slots, of any owner, whose time is over, or ends after the latest instant that is possible; of
+    one purpose, or of any."""
+    is_over = slots.c.expires_at_ms <= now_ms
+    if latest_ms is not None:
+        is_over = sa.or_(is_over, slots.c.expires_at_ms > latest_ms)
+    query = sa.select(slots).where(is_over)
     if purpose is not None:
         query = query.where(slots.c.purpose == purpose)
     return [_slot(row) for row in await connection.execute(query)]

@@ -37,9 +37,13 @@ async def drop_purpose(connection: AsyncConnection, purpose: str) -> None:
     await connection.execute(one_time_links.delete().where(one_time_links.c.purpose == purpose))
 
 
-async def has_living(connection: AsyncConnection, purpose: str, now_ms: int) -> bool:
+async def has_living(
+    connection: AsyncConnection, purpose: str, now_ms: int, latest_ms: int
+) -> bool:
     """Whether there is a link of this purpose that still works."""
     query = sa.select(sa.func.count()).where(
-        one_time_links.c.purpose == purpose, one_time_links.c.expires_at_ms > now_ms
+        one_time_links.c.purpose == purpose,
+        one_time_links.c.expires_at_ms > now_ms,
+        one_time_links.c.expires_at_ms <= latest_ms,
     )
     return bool((await connection.execute(query)).scalar())

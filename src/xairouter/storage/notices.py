@@ -143,11 +143,14 @@ async def close_subject(
     )
 
 
-async def due(connection: AsyncConnection, now_ms: int, limit: int) -> Sequence[NoticeRow]:
-    """Notices, of any owner, whose webhook is to be told now; the oldest first."""
+async def due(
+    connection: AsyncConnection, now_ms: int, latest_ms: int, limit: int
+) -> Sequence[NoticeRow]:
+    """Notices, of any owner, whose webhook is to be told now; the oldest first. What is to be told
+    after the latest instant that is possible was noted by a clock that was ahead, and is due."""
     query = (
         sa.select(notices)
-        .where(notices.c.next_try_ms <= now_ms)
+        .where(sa.or_(notices.c.next_try_ms <= now_ms, notices.c.next_try_ms > latest_ms))
         .order_by(notices.c.next_try_ms, notices.c.id)
         .limit(limit)
     )

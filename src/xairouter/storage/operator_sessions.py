@@ -12,10 +12,14 @@ async def add(connection: AsyncConnection, token_hash: bytes, expires_at_ms: int
     )
 
 
-async def is_living(connection: AsyncConnection, token_hash: bytes, now_ms: int) -> bool:
-    """Whether a session exists and its time is not over."""
+async def is_living(
+    connection: AsyncConnection, token_hash: bytes, now_ms: int, latest_ms: int
+) -> bool:
+    """Whether a session exists, and its time is neither over nor beyond the latest that is possible."""
     query = sa.select(operator_sessions.c.token_hash).where(
-        operator_sessions.c.token_hash == token_hash, operator_sessions.c.expires_at_ms > now_ms
+        operator_sessions.c.token_hash == token_hash,
+        operator_sessions.c.expires_at_ms > now_ms,
+        operator_sessions.c.expires_at_ms <= latest_ms,
     )
     return (await connection.execute(query)).first() is not None
 
