@@ -124,6 +124,9 @@ OPEN = {
     "an image": _responses({"type": "input_image", "image_url": "data:image/png;base64,aaaa"}),
     "sound": _gemini({"inlineData": {"mimeType": "audio/mp3", "data": "aaaa"}}),
     "thoughts that nothing bounds": _chat(model="fault-gate-think", max_tokens=None),
+    "thoughts with a bound that the provider does not know": _chat(
+        model="fault-gate-think", max_tokens=None, max_completion_tokens=300
+    ),
 }
 
 

@@ -3,6 +3,7 @@ stated the final usage, however it ends, in every dialect; and records, counters
 
 import asyncio
 import contextlib
+import json
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.rig import Rig
 from xairouter.gateway.running import CutReason
 from xairouter.ledger.folders import read_folder
 from xairouter.ledger.frames import Recovery
+from xairouter.providers.table import provider_row
 from xairouter.standin import replies
 from xairouter.standin.faults import FAULTS, Reply, Wire
 
@@ -336,6 +338,47 @@ async def test_whatever_multiplies_the_output_multiplies_the_reservation(
     answer = await ready.ask("POST", path, {"model": "m", **body})
     assert (answer.status, answer.code) == (429, "budget_exhausted")
     assert not ready.standin.requests
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "ignored", "known"),
+    [
+        ("deepseek", "/v1/chat/completions", {"max_completion_tokens": 5}, {"max_tokens": 5}),
+        (
+            "deepseek",
+            "/v1/chat/completions",
+            {"max_tokens": None, "n_predict": 5},
+            {"max_tokens": 5},
+        ),
+        ("openai", "/v1/chat/completions", {"n_predict": 5}, {"max_completion_tokens": 5}),
+        ("openai", "/v1/completions", {"max_completion_tokens": 5}, {"max_tokens": 5}),
+        ("llama_cpp", "/v1/chat/completions", {"num_predict": 5}, {"n_predict": 5}),
+        ("custom", "/v1/chat/completions", {"max_completion_tokens": 5}, {"max_tokens": 5}),
+        ("custom", "/v1/completions", {"max_new_tokens": 5}, {"max_tokens": 5}),
+    ],
+)
+async def test_a_maximum_that_the_provider_ignores_bounds_no_reservation(
+    rig: Rig, provider: str, path: str, ignored: dict[str, Any], known: dict[str, Any]
+):
+    await rig.ask("PUT", "/api/v1/prices", PRICES)
+    named = {} if provider == "custom" else {"provider": provider}
+    await rig.add_provider_key(**named, endpoints=rig.endpoints(_dialect_of(path)))
+    await _budget(rig, day_usd=5)
+    said = {"model": "m", "messages": [], "prompt": "x"}
+    answer = await rig.ask("POST", path, {**said, **ignored})
+    assert (answer.status, answer.code) == (429, "budget_exhausted"), answer.body
+    assert not rig.standin.requests
+    assert (await rig.ask("POST", path, {**said, **known})).status == 200
+    rules = {"budget": {"day_usd": 5}, "max_output_tokens": 100}
+    await rig.ask("PUT", f"/api/v1/accounts/{rig.owner_id}/rules", rules)
+    assert (await rig.ask("POST", path, {**said, **ignored})).status == 200
+    sent = json.loads(rig.standin.requests[-1].body)
+    honoured = provider_row(provider).bounded_by(_dialect_of(path))
+    assert [sent[name] for name in honoured if name in sent] == [5]
+
+
+def _dialect_of(path: str) -> str:
+    return "openai_completions" if path == "/v1/completions" else "openai_chat"
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,13 @@ class Estimate(msgspec.Struct, frozen=True):
     fees: int = 0
 
 
-def expected_output(declared: int | None, bound: int | None, reserve: int) -> int:
+def expected_output(declared: int | None, bound: int | None, reserve: int, is_kept: bool) -> int:
     """Tokens of output that a call may make: as declared, else as the rules bound it, else what is
-    reserved for the undeclared."""
-    return next((one for one in (declared, bound) if one is not None), reserve)
+    reserved for the undeclared. A declaration that is not kept, as its provider does not know the
+    field, bounds nothing; that of the rules stands where it is kept."""
+    if declared is None or (bound is None and not is_kept):
+        return max(declared or 0, reserve if bound is None else bound)
+    return declared
 
 
 class Load(msgspec.Struct, frozen=True):

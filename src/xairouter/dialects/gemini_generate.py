@@ -357,5 +357,4 @@ GEMINI_GENERATE = Dialect(
     refuse=refuse,
     refuse_midstream=refuse_midstream,
     text=strings_of("text"),
-    output_field="maxOutputTokens",
 )

@@ -193,8 +193,7 @@ class Dialect:
     for it to be worth reading; ``end_marks`` are lines of an event (``name: value``) that say that
     the stream has ended: whole lines only, for a model may write such words.
     ``total`` turns the tally into Usage. ``refuse`` renders our error
-    as a body, ``refuse_midstream`` as one event of a running stream. ``output_field`` is the
-    request's field that bounds output, where a provider's row names no other. ``reply_fields`` are
+    as a body, ``refuse_midstream`` as one event of a running stream. ``reply_fields`` are
     what ``absorb`` reads at the top of a document, ``reply_holders`` the objects in which it reads
     them once more: all that is kept of a large one. ``text`` finds the
     strings that a model wrote in a piece of a reply, the last of which may be cut.
@@ -214,7 +213,6 @@ class Dialect:
     refuse_midstream: Callable[[ErrorRow, Refusal, str], bytes]
     text: re.Pattern[bytes]
     default_headers: Mapping[str, str] = field(default_factory=dict)
-    output_field: str = "max_tokens"
     reply_fields: frozenset[str] = frozenset()
     reply_holders: frozenset[str] = frozenset()
     reply_lists: Mapping[str, frozenset[str]] = field(default_factory=dict)

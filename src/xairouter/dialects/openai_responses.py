@@ -135,5 +135,4 @@ OPENAI_RESPONSES = Dialect(
     refuse=openai.refuse,
     refuse_midstream=refuse_midstream,
     text=strings_of("delta", "text", "arguments"),
-    output_field="max_output_tokens",
 )

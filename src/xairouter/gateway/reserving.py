@@ -33,6 +33,7 @@ from xairouter.policy.limits import (
     may_think_on,
 )
 from xairouter.policy.windows import MONEY, TOKENS
+from xairouter.providers.table import keep_maximum
 from xairouter.turns import in_slices
 
 
@@ -79,7 +80,9 @@ async def _is_open(work: Work, plan: Plan) -> bool:
     operation = work.match.operation
     if not operation.metered:
         return False
-    if makes_output(work.match) and may_think_on(work.identity.caller, work.peek, plan.routes):
+    if makes_output(work.match) and may_think_on(
+        work.identity.caller, work.peek, plan.routes, work.keeps_output
+    ):
         return True
     if work.look is None:
         return holds_media(work.body)
@@ -125,6 +128,8 @@ async def estimated(
     if work.look is not None and not work.reads:
         addresses = has_address_in_steps(work.body)
         work.reads = await in_slices(addresses, work.identity.caller.owner_id)
+    declared = work.peek.declared
+    work.keeps_output = not declared or keep_maximum(plan.routes, declared)
     asked = ToReserve(
         work.match,
         work.peek,
@@ -134,6 +139,7 @@ async def estimated(
         plan.routes,
         parts.output_reserve,
         work.reads,
+        work.keeps_output,
     )
     work.pays_tools = bool(more.unknown or more.searches)
     if more.token_ids:

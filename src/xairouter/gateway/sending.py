@@ -158,7 +158,7 @@ def _bound(work: Work, route: Route, row: Provider) -> tuple[str, int] | None:
     most = most_output(work.identity.caller)
     if most is None:
         return None
-    return row.output_fields.get(route.dialect, work.dialect.output_field), most
+    return row.bounded_by(route.dialect)[0], most
 
 
 def _withheld(answer: Withheld, work: Work, route: Route) -> Refusal:

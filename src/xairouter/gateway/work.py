@@ -84,6 +84,8 @@ class Work:
     pays_tools: bool = False
     """Whether it asks for tools or the like that the provider may bill besides."""
     given_tokens: int | None = None
+    keeps_output: bool = True
+    """Whether every route's provider keeps to the output that it declares."""
     reads: bool = False
     """Whether its provider may read more than its body."""
     finishes: bool = False

@@ -11,6 +11,7 @@ from xairouter.dialects.table import DIALECTS
 from xairouter.domain.calls import PLAIN, Match, Multipliers, Peek, Refusal, Route
 from xairouter.domain.steps import Steps
 from xairouter.policy.limits import ToReserve
+from xairouter.providers.table import keep_maximum
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class Read(msgspec.Struct, frozen=True):
             routes,
             reserve,
             self.reads,
+            not self.peek.declared or keep_maximum(routes, self.peek.declared),
         )
 
 

@@ -71,7 +71,7 @@ class Demand(msgspec.Struct, frozen=True):
 class ToReserve(msgspec.Struct, frozen=True):
     """A call as far as it says what it may use: ``given`` is its input, as estimated, ``reserve`` the
     tokens of output that are reserved for what declares none; ``reads`` – its provider may read more
-    than its body."""
+    than its body; ``is_kept`` – every route's provider keeps to the output that it declares."""
 
     match: Match
     peek: Peek
@@ -81,6 +81,7 @@ class ToReserve(msgspec.Struct, frozen=True):
     routes: tuple[Route, ...]
     reserve: int
     reads: bool = False
+    is_kept: bool = True
 
 
 def demands_of(caller: Caller, model: str | None, estimate: Estimate) -> tuple[Demand, ...]:
@@ -172,7 +173,8 @@ def estimate_of(
     output = 0
     if asked.makes_output:
         declared = asked.peek.max_output_tokens
-        output = expected_output(declared, most_output(caller), asked.reserve)
+        bound = most_output(caller)
+        output = expected_output(declared, bound, asked.reserve, asked.is_kept)
     load = load_of(asked, output)
     must_know = view.settings.unpriced != "allow" and has_budget(caller)
     if asked.peek.background and must_know and (asked.reads or load.searches):
@@ -211,9 +213,10 @@ def _thinks(model: str) -> bool:
     return _THINKS.search(model.lower()) is not None
 
 
-def may_think_on(caller: Caller, peek: Peek, routes: Iterable[Route]) -> bool:
-    """Whether nothing bounds what a model may think, of which no word need pass to the client."""
-    if peek.max_output_tokens is not None or most_output(caller) is not None:
+def may_think_on(caller: Caller, peek: Peek, routes: Iterable[Route], is_kept: bool) -> bool:
+    """Whether nothing bounds what a model may think, of which no word need pass to the client;
+    ``is_kept`` – every route's provider keeps to the output that the request declares."""
+    if most_output(caller) is not None or (peek.max_output_tokens is not None and is_kept):
         return False
     return any(route.model is not None and _thinks(route.model) for route in routes)
 

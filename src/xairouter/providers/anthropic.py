@@ -13,6 +13,8 @@ ANTHROPIC = Provider(
         "openai_chat": "https://api.anthropic.com/v1",
     },
     forward_headers=frozenset({"anthropic-dangerous-direct-browser-access"}),
+    # docs: …/en/api/openai-sdk: both are fully supported
+    output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     probe=Probe("anthropic_messages", "/v1/models?limit=1000"),
     # docs: …/en/api/rate-limits, …/en/api/administration-api
     account_headers={"organization": "anthropic-organization-id"},

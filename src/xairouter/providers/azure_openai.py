@@ -22,7 +22,7 @@ AZURE_OPENAI = Provider(
         {"apim-request-id", "x-ms-region", "azureml-model-session", "azureai-*"}
     ),
     # docs: …/foundry/openai/latest; its models with reasoning refuse max_tokens
-    output_fields={"openai_chat": "max_completion_tokens"},
+    output_fields={"openai_chat": ("max_completion_tokens", "max_tokens")},
     price_list="azure",
     keys_url="https://ai.azure.com/",
     usage_url="https://portal.azure.com/",

@@ -7,6 +7,8 @@ CEREBRAS = Provider(
     title="Cerebras",
     docs="https://inference-docs.cerebras.ai/resources/openai",
     endpoints=openai_compatible("https://api.cerebras.ai/v1", "openai_completions"),
+    # docs: …/api-reference/chat-completions: max_tokens is deprecated, and taken
+    output_fields={"openai_chat": ("max_completion_tokens", "max_tokens")},
     probe=OPENAI_PROBE,
     # the id that support asks for
     reply_headers=frozenset({"inference-id"}),

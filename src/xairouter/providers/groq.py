@@ -7,6 +7,8 @@ GROQ = Provider(
     title="Groq",
     docs="https://console.groq.com/docs/openai",
     endpoints=openai_compatible("https://api.groq.com/openai/v1", "openai_responses"),
+    # docs: …/api-reference (chat): max_tokens is deprecated, and taken
+    output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     probe=OPENAI_PROBE,
     price_list="groq",
     keys_url="https://console.groq.com/keys",

@@ -18,6 +18,17 @@ DEFAULT_AUTH: Mapping[str, str] = {
 }
 """How each dialect's own provider takes its key; a provider's row may differ per dialect."""
 
+OUTPUT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "openai_chat": ("max_tokens",),
+    "openai_completions": ("max_tokens",),
+    "openai_responses": ("max_output_tokens",),
+    "anthropic_messages": ("max_tokens",),
+    "gemini_generate": ("maxOutputTokens", "max_output_tokens"),
+}
+"""The request's fields that bound output at every server of a dialect. What a provider takes besides
+stands in its row; where none does, no other field bounds anything: most servers ignore what they do
+not know."""
+
 MISSING_SCOPES = "You have insufficient permissions for this operation. Missing scopes: …"
 """OpenAI's 401 to a key that it knows, for something that this key may not do."""
 
@@ -102,8 +113,8 @@ class Provider:
     ``endpoints`` maps dialect → base URL exactly as that dialect's official SDK takes it; empty
     where each customer has an address of their own. ``asks_usage`` – streams report usage only
     when asked (``stream_options``); False where they always do, or refuse the field.
-    ``output_fields`` maps dialect → the request's field that bounds output, where it is not the
-    dialect's own.
+    ``output_fields`` maps dialect → the request's fields that bound output, where they are not those
+    of ``OUTPUT_FIELDS`` alone; a rule's bound is put into the first.
     ``forward_headers`` of a client reach the provider, ``reply_headers`` of a reply the client (``*``:
     any ending), beside what passes for every provider.
     ``facts`` are asked after the probe; ``account_headers`` maps what is shown → the probe's reply
@@ -127,7 +138,7 @@ class Provider:
     limit_headers: tuple[str, ...] = LIMIT_HEADERS
     key_marks: tuple[KeyMark, ...] = ()
     asks_usage: bool = True
-    output_fields: Mapping[str, str] = field(default_factory=dict)
+    output_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rejections: tuple[Mark, ...] = (Mark(401, but_not=MISSING_SCOPES),)
     signs: tuple[Sign, ...] = SIGNS
     price_list: str | None = None
@@ -139,6 +150,10 @@ class Provider:
     def auth_for(self, dialect: str) -> str:
         """The auth scheme for a dialect's endpoint."""
         return self.auth.get(dialect) or DEFAULT_AUTH[dialect]
+
+    def bounded_by(self, dialect: str) -> tuple[str, ...]:
+        """The request's fields that bound output; a rule's bound is put into the first."""
+        return self.output_fields.get(dialect) or OUTPUT_FIELDS[dialect]
 
 
 OPENAI_PROBE = Probe("openai_chat")

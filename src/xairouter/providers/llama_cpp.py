@@ -11,6 +11,11 @@ LLAMA_CPP = Provider(
         "openai_completions",
         "openai_embeddings",
     ),
+    # source: tools/server/server-task.cpp: n_predict wins over the others
+    output_fields={
+        "openai_chat": ("max_tokens", "max_completion_tokens", "n_predict"),
+        "openai_completions": ("max_tokens", "max_completion_tokens", "n_predict"),
+    },
     probe=OPENAI_PROBE,
     is_local=True,
 )

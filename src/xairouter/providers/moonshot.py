@@ -15,6 +15,8 @@ MOONSHOT = Provider(
         "anthropic_messages": "https://api.moonshot.ai/anthropic",
     },
     auth={"anthropic_messages": BEARER},
+    # docs: …/docs/api/chat: max_tokens is deprecated, and taken
+    output_fields={"openai_chat": ("max_completion_tokens", "max_tokens")},
     probe=OPENAI_PROBE,
     # docs: …/docs/api/misc
     facts=(Facts("openai_chat", "/users/me/balance", {"balance": "data.available_balance"}),),

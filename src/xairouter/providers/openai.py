@@ -19,7 +19,7 @@ OPENAI = Provider(
         "openai_embeddings",
     ),
     # docs: …/api-reference/chat/create: max_tokens is refused by reasoning models
-    output_fields={"openai_chat": "max_completion_tokens"},
+    output_fields={"openai_chat": ("max_completion_tokens", "max_tokens")},
     probe=OPENAI_PROBE,
     # docs: …/api-reference/authentication, …/admin-api-keys
     account_headers={"organization": "openai-organization", "project": "openai-project"},

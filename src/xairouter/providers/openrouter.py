@@ -21,6 +21,8 @@ OPENROUTER = Provider(
         "openai_responses",
         "openai_embeddings",
     ),
+    # docs: …/docs/api-reference/parameters, …/chat-completion
+    output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     forward_headers=frozenset({"http-referer", "x-title"}),
     probe=Probe("openai_chat", "/models/user"),  # /models answers without a key
     # docs: …/docs/api-reference/limits

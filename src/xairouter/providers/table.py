@@ -1,7 +1,8 @@
 """The table of providers: one row a file, in the order in which the console lists them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from xairouter.domain.calls import Declared, Route
 from xairouter.providers.anthropic import ANTHROPIC
 from xairouter.providers.azure_openai import AZURE_OPENAI
 from xairouter.providers.bedrock import BEDROCK
@@ -75,6 +76,16 @@ CUSTOM = Provider(
 def provider_row(name: str) -> Provider:
     """The row of a provider, or the assumptions for a custom endpoint."""
     return PROVIDERS.get(name, CUSTOM)
+
+
+def keep_maximum(routes: Iterable[Route], declared: Iterable[Declared]) -> bool:
+    """Whether every route's provider takes its maximum of output from one of the fields that a request
+    declares it in."""
+    named = {name for name, value, _ in declared if value}
+    for route in routes:
+        if named.isdisjoint(provider_row(route.key.provider).bounded_by(route.dialect)):
+            return False
+    return True
 
 
 def probe_for(provider: Provider, endpoints: Mapping[str, str]) -> Probe | None:

@@ -14,6 +14,8 @@ VLLM = Provider(
         "anthropic_messages": "http://127.0.0.1:8000",
     },
     auth={"anthropic_messages": BEARER},
+    # docs: …/serving/openai_compatible_server: both, the second wins
+    output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     probe=OPENAI_PROBE,
     is_local=True,
 )

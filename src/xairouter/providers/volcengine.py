@@ -11,6 +11,8 @@ VOLCENGINE = Provider(
         "openai_responses",
         "openai_embeddings",
     ),
+    # docs: …/docs/82379/1494384 (chat)
+    output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     probe=OPENAI_PROBE,
     keys_url="https://console.volcengine.com/ark/region:ark+cn-beijing/apiKey",
     usage_url="https://console.volcengine.com/finance/bill/overview/",

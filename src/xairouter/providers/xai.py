@@ -22,6 +22,8 @@ XAI = Provider(
         *SIGNS,
     ),
     endpoints=openai_compatible("https://api.x.ai/v1", "openai_responses"),
+    # docs: …/api-reference (chat): max_tokens is deprecated, and taken
+    output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     probe=OPENAI_PROBE,
     # docs: …/api-reference (GET /v1/api-key)
     facts=(

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from tests.rows import for_each
+from xairouter.accounting.reservation import expected_output
 from xairouter.dialects.output import OWN_NAMES
 from xairouter.dialects.paths import find
 from xairouter.dialects.table import DIALECTS
-from xairouter.domain.calls import Peek, Refusal
-from xairouter.providers.table import PROVIDERS
+from xairouter.domain.accounts import KeyHealth, ProviderKey, ProviderKeyStatus
+from xairouter.domain.calls import Peek, Refusal, Route
+from xairouter.providers.interface import OUTPUT_FIELDS
+from xairouter.providers.table import PROVIDERS, keep_maximum, provider_row
 
 MOST = 77
 CHAT = ("max_tokens", "max_completion_tokens")
@@ -135,7 +138,55 @@ def test_a_name_in_escapes_moves_as_well():
 
 
 def test_the_fields_of_the_provider_table_are_fields_that_are_read():
+    assert set(OUTPUT_FIELDS) == set(DIALECTS) - {"openai_embeddings"}
     for row in PROVIDERS.values():
-        for dialect, name in row.output_fields.items():
-            assert dialect in ("openai_chat", "openai_completions")
-            assert name in CHAT
+        for dialect, names in row.output_fields.items():
+            assert set(names) <= {*CHAT, *OWN_NAMES}
+            assert set(OUTPUT_FIELDS[dialect]) <= set(names)
+            assert len(names) == len(set(names)) > 1
+
+
+@for_each("provider", ["custom", *PROVIDERS])
+@for_each("path", FIELDS)
+@for_each("name", sorted({*CHAT, *OWN_NAMES, "max_output_tokens"}))
+@for_each("beside", [{}, dict.fromkeys(CHAT), dict.fromkeys(CHAT, 0)])
+def test_only_a_maximum_that_the_provider_knows_bounds_what_is_reserved(
+    provider: str, path: str, name: str, beside: dict[str, Any]
+):
+    match = find("POST", path.encode())
+    assert match is not None
+    dialect = match.operation.dialect
+    peek = DIALECTS[dialect].peek(match, json.dumps({"model": "m", **beside, name: 7}).encode())
+    assert isinstance(peek, Peek), peek
+    routes = (_route(provider, dialect),)
+    is_known = name in provider_row(provider).bounded_by(dialect)
+    assert keep_maximum(routes, peek.declared) is is_known
+    is_known = is_known and name in provider_row("deepseek").bounded_by(dialect)
+    assert keep_maximum((*routes, _route("deepseek", dialect)), peek.declared) is is_known
+
+
+def _route(provider: str, dialect: str) -> Route:
+    key = ProviderKey(
+        *("pk", "o", "k", provider, {}, {}, 1, 1, None, None, ProviderKeyStatus.ACTIVE, 1, b""),
+        *(None, "", KeyHealth.OK, None, 0),
+    )
+    return Route(key, "m", dialect)
+
+
+@for_each(
+    ("declared", "bound", "is_kept", "expected"),
+    [
+        (5, None, True, 5),
+        (5, None, False, 1000),
+        (5000, None, False, 5000),
+        (None, None, False, 1000),
+        (None, 50, True, 50),
+        # The rules' bound is put into a field that is kept, with the least number that was asked for.
+        (5, 50, False, 5),
+        (None, 5000, False, 5000),
+    ],
+)
+def test_a_maximum_that_is_not_kept_reserves_what_is_reserved_for_none(
+    declared: int | None, bound: int | None, is_kept: bool, expected: int
+):
+    assert expected_output(declared, bound, 1000, is_kept) == expected
