@@ -11,12 +11,13 @@ import aiohttp
 import pytest
 
 from tests.rig import Rig
+from xairouter.accounting.usage import GAVE_UP
 from xairouter.gateway.running import CutReason
 from xairouter.ledger.folders import read_folder
 from xairouter.ledger.frames import Recovery
 from xairouter.providers.table import provider_row
 from xairouter.standin import replies
-from xairouter.standin.faults import FAULTS, Reply, Wire
+from xairouter.standin.faults import FAULTS, Reply, Wire, _status
 
 PRICES = {"*": {"input": 1000, "output": 2000}}
 """USD per million: a thousandth of a dollar for each token in, two for each token out."""
@@ -302,7 +303,7 @@ async def test_a_killed_process_leaves_estimates_and_never_none(
 async def test_only_what_provably_reached_no_provider_counts_nothing(ready: Rig):
     await _budget(ready, day_usd=5, total_usd=5)
     used = []
-    for model in ("fault-400", "fault-429", "fault-500", "fault-reset-before"):
+    for model in ("fault-400", "fault-429", "fault-503", "fault-reset-before"):
         await ready.chat(model, max_tokens=MOST)
         ready.house.health._keys.clear()
         used.append((await _used(ready))["day"])
@@ -319,6 +320,63 @@ async def test_only_what_provably_reached_no_provider_counts_nothing(ready: Rig)
     assert answer.status == 502
     assert (await _used(ready))["day"] == used[3]
     await _everything_agrees(ready, await _used(ready))
+
+
+SERVED, UNSERVED = (500, 502, 504, 520, 524, 599), (400, 409, 422, 429, 501, 503, 521, 529)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_an_error_counts_as_reserved_unless_it_says_that_nothing_was_done(
+    ready: Rig, monkeypatch: pytest.MonkeyPatch, dialect: str
+):
+    """Its record says what the provider stated: nothing."""
+    await _budget(ready, day_usd=1000, total_usd=1000)
+    path, body = _request(dialect, True, "fault-any")
+    counted = []
+    for status in (*SERVED, *UNSERVED):
+        monkeypatch.setitem(FAULTS, "fault-any", _status(status))
+        before = (await _used(ready))["day"]
+        assert (await ready.ask("POST", path, body)).status == status
+        await _until(lambda: not ready.house.running._calls, "the call has ended")
+        ready.house.health._keys.clear()
+        counted.append((await _used(ready))["day"] - before)
+        record = (await ready.records(expect=len(counted)))[0]
+        assert record["cost_usd"] is None or status in GAVE_UP
+        assert record["input_tokens"] is None or status in GAVE_UP
+    assert counted == pytest.approx([record["reserved_usd"]] * len(SERVED) + [0] * len(UNSERVED))
+    await _everything_agrees(ready, await _used(ready))
+
+
+async def test_a_proxy_s_error_of_a_server_that_broke_off_counts_as_reserved(
+    ready: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    said = "upstream connect error or disconnect/reset before headers. reset reason: termination"
+    monkeypatch.setitem(FAULTS, "fault-any", _status(503, message=said))
+    await _budget(ready, day_usd=5, total_usd=5)
+    assert (await ready.chat("fault-any", max_tokens=MOST)).status == 503
+    await _until(lambda: not ready.house.running._calls, "the call has ended")
+    assert (await _used(ready))["day"] >= 0.6
+
+
+@pytest.mark.parametrize(
+    ("provider", "dialect"), [("gemini", "gemini_generate"), ("anthropic", "anthropic_messages")]
+)
+async def test_a_provider_that_bills_no_failures_is_believed_but_not_where_it_gave_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, provider: str, dialect: str
+):
+    await rig.ask("PUT", "/api/v1/prices", PRICES)
+    await rig.add_provider_key(provider=provider, endpoints=rig.endpoints(dialect))
+    await _budget(rig, day_usd=5, total_usd=5)
+    path, body = _request(dialect, True, "fault-any")
+    counted = []
+    for status in (500, 502, 504):
+        monkeypatch.setitem(FAULTS, "fault-any", _status(status))
+        assert (await rig.ask("POST", path, body)).status == status
+        await _until(lambda: not rig.house.running._calls, "the call has ended")
+        rig.house.health._keys.clear()
+        counted.append((await _used(rig))["day"])
+    assert counted[:2] == [0, 0]
+    assert counted[2] >= 0.6
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,10 @@ from xairouter.domain.calls import Usage
 
 GAVE_UP = frozenset({408, 499, 504, 522, 523, 524})
 """Statuses of a server that stopped waiting: the work may have been done, and billed, behind it."""
+_UNSERVED = frozenset({501, 503, 505, 508, 511, 521, 525, 526, 529, 530})
+"""Statuses from 500 on that say that the work was not begun: not implemented, no room (503, Anthropic's
+529), and of Cloudflare's those of a server that was not reached. Sources: RFC 9110, section 15.6;
+docs.anthropic.com/en/api/errors; developers.cloudflare.com/support/troubleshooting/http-status-codes."""
 INFLATED = 4
 """Bytes of text that a byte of a compressed reply is taken for."""
 
@@ -51,12 +55,16 @@ def estimated(stated: Usage, given: int, made: int) -> Usage:
     )
 
 
-_GENERATED = re.compile(rb'"failed_generation"\s*+:\s*+"(?!")')
-"""In an error: what the model wrote before the provider found that it does not fit (Groq)."""
+_SERVED = re.compile(rb'"failed_generation"\s*+:\s*+"(?!")|disconnect/reset before headers')
+"""In an error: what the model wrote before the provider found that it does not fit (Groq); a proxy's
+word for a server that broke off with the request in hand (Envoy's, with 503)."""
 
 
-def is_refused(status: int | None, body: bytes = b"") -> bool:
-    """Whether a reply says that the provider did none of the work, and bills none."""
+def is_refused(status: int | None, body: bytes = b"", *, fails_free: bool = False) -> bool:
+    """Whether a reply says that the provider did none of the work, or bills none: ``fails_free`` – it
+    says so of all that fails."""
     if status is None or status < 400 or status in GAVE_UP:
         return False
-    return _GENERATED.search(body) is None
+    if status >= 500 and status not in _UNSERVED and not fails_free:
+        return False
+    return _SERVED.search(body) is None

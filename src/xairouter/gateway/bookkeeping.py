@@ -5,7 +5,7 @@ import msgspec
 from xairouter.accounting.cost import NOTHING, SEARCHES, UNKNOWN, Cost, cost_of
 from xairouter.accounting.counts import final_counts, open_counts
 from xairouter.accounting.reservation import BYTES_PER_TOKEN
-from xairouter.accounting.usage import estimated, text_tokens
+from xairouter.accounting.usage import GAVE_UP, estimated, text_tokens
 from xairouter.dialects.media import input_tokens_of
 from xairouter.dialects.paths import makes_output
 from xairouter.directory.prices import price_of
@@ -159,7 +159,10 @@ def _ended(parts: Parts, work: Work) -> _End:
             end = _End(stated, UsageSource.NONE, None, UNKNOWN, end.tokens, end.nano)
     if work.unsettled:
         lost = _open_end(parts, work, estimated(Usage(), given_tokens(work), 0))
-        first = end if end.tokens or end.source is UsageSource.REPORTED else lost
+        # Of a failure that passes, no text was seen, and the record makes nothing up.
+        is_failure = work.meter is not None and status is not None and status >= 500
+        is_known = end.tokens or end.source is UsageSource.REPORTED
+        first = end if is_known or (is_failure and status not in GAVE_UP) else lost
         more = work.unsettled
         end = msgspec.structs.replace(
             first, tokens=end.tokens + more * lost.tokens, nano=end.nano + more * lost.nano

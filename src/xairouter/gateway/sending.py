@@ -48,7 +48,7 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Tried:
                 ErrorCode.UPSTREAM_TIMEOUT,
             )
         case BufferedReply():
-            work.unsettled += not is_refused(answer.status, answer.body)
+            work.unsettled += not is_refused(answer.status, answer.body, fails_free=row.fails_free)
             failure = classify(
                 answer.status, dict(answer.headers), answer.body, row.signs, now_ms()
             )
@@ -162,7 +162,9 @@ def _bound(work: Work, route: Route, row: Provider) -> tuple[str, int] | None:
 
 
 def _withheld(answer: Withheld, work: Work, route: Route) -> Refusal:
-    work.unsettled += not is_refused(answer.status)
+    work.unsettled += not is_refused(
+        answer.status, fails_free=provider_row(route.key.provider).fails_free
+    )
     log.warning(
         "provider_reply_withheld",
         call_id=work.talk.call_id,

@@ -16,6 +16,8 @@ ANTHROPIC = Provider(
     # docs: …/en/api/openai-sdk: both are fully supported
     output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
     probe=Probe("anthropic_messages", "/v1/models?limit=1000"),
+    # support.claude.com: How will I be billed for Claude API use?
+    fails_free=True,
     # docs: …/en/api/rate-limits, …/en/api/administration-api
     account_headers={"organization": "anthropic-organization-id"},
     key_marks=(KeyMark(("sk-ant-admin",), ADMIN_WARNING),),

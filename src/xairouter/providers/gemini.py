@@ -28,6 +28,8 @@ GEMINI = Provider(
         Mark(403, message="Your API key…"),
         Mark(403, message="API key…"),
     ),
+    # docs: …/gemini-api/docs/billing, “Am I charged for failed requests?”
+    fails_free=True,
     # which service tier answered
     reply_headers=frozenset({"x-gemini-service-tier"}),
     price_list="google",

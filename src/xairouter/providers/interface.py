@@ -115,6 +115,7 @@ class Provider:
     when asked (``stream_options``); False where they always do, or refuse the field.
     ``output_fields`` maps dialect → the request's fields that bound output, where they are not those
     of ``OUTPUT_FIELDS`` alone; a rule's bound is put into the first.
+    ``fails_free`` – it says that requests which fail at its side (5xx) are not billed.
     ``forward_headers`` of a client reach the provider, ``reply_headers`` of a reply the client (``*``:
     any ending), beside what passes for every provider.
     ``facts`` are asked after the probe; ``account_headers`` maps what is shown → the probe's reply
@@ -139,6 +140,7 @@ class Provider:
     key_marks: tuple[KeyMark, ...] = ()
     asks_usage: bool = True
     output_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fails_free: bool = False
     rejections: tuple[Mark, ...] = (Mark(401, but_not=MISSING_SCOPES),)
     signs: tuple[Sign, ...] = SIGNS
     price_list: str | None = None
