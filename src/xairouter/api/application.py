@@ -8,9 +8,10 @@ from fastapi import FastAPI, Request, Response
 
 from xairouter import __version__
 from xairouter.api.problems import install
-from xairouter.api.routes import router
+from xairouter.api.reading import PREFIX
+from xairouter.api.routes import ROUTES
 
-DOCUMENT = "/api/v1/openapi.json"
+DOCUMENT = f"{PREFIX}/openapi.json"
 
 
 class _Management(FastAPI):
@@ -48,6 +49,6 @@ def management_app() -> FastAPI:
         redoc_url=None,
     )
     app.add_route(DOCUMENT, app.document, include_in_schema=False)
-    app.include_router(router)
+    app.router.routes.extend(ROUTES)
     install(app)
     return app

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from xairouter.custody.intake import parse_json
 from xairouter.errors import ErrorCode, ManageError
 
+PREFIX = "/api/v1"
 MOST_BODY = 4 * 1024 * 1024
 SMALL = (64 * 1024, 2_000)
 """The largest body of most operations: bytes, and values in it."""
@@ -29,7 +30,7 @@ _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def refuse_beyond(request: Request, body: bytes) -> None:
     """Raises ManageError where a body is larger than its operation needs, or may have more values in
     it: to read it is one step of the event loop."""
-    path = request.scope["path"].removeprefix("/api/v1")
+    path = request.scope["path"].removeprefix(PREFIX)
     size, values = next((most for one, most in LARGE if one.fullmatch(path)), SMALL)
     # Each value but the first stands behind a comma or a bracket.
     if len(body) > size:

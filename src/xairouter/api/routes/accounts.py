@@ -25,14 +25,14 @@ from xairouter.api.bodies import (
     KeyRotate,
     Panic,
 )
-from xairouter.api.reading import StrictRoute, described
+from xairouter.api.reading import PREFIX, StrictRoute, described
 from xairouter.clock import as_ms
 from xairouter.domain.accounts import AccountStatus, KeyScope, KeyStatus
 from xairouter.manage import accounts, invitations, keys, rehearse, rules
 from xairouter.manage import panic as panics
 from xairouter.manage.views import account_view, instant, issued_view, key_view
 
-router = APIRouter(route_class=StrictRoute)
+router = APIRouter(prefix=PREFIX, route_class=StrictRoute)
 RULES_BODY = described(rules.RulesBody.model_json_schema())
 """Described, not validated by the face: a merge patch is not yet a document."""
 

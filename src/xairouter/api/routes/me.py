@@ -10,7 +10,7 @@ from xairouter.api.asking import (
     address_of,
     retried,
 )
-from xairouter.api.reading import StrictRoute
+from xairouter.api.reading import PREFIX, StrictRoute
 from xairouter.clock import now_ms
 from xairouter.custody.intake import read_body
 from xairouter.domain.permissions import Permission
@@ -23,7 +23,7 @@ from xairouter.manage.permissions import PERMISSIONS, reach_of, role_of
 from xairouter.manage.rules import shown_rules
 from xairouter.manage.views import account_view, issued_view, key_view
 
-router = APIRouter(route_class=StrictRoute)
+router = APIRouter(prefix=PREFIX, route_class=StrictRoute)
 
 
 @router.get("/me")

@@ -12,7 +12,7 @@ from xairouter.api.asking import (
     operator_token,
 )
 from xairouter.api.bodies import OwnerChange, OwnerNew
-from xairouter.api.reading import StrictRoute
+from xairouter.api.reading import PREFIX, StrictRoute
 from xairouter.domain.accounts import AccountStatus
 from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage import operators
@@ -30,7 +30,7 @@ async def _operator(request: Request) -> None:
         raise ManageError(ErrorCode.FORBIDDEN, "The request was sent from another site.")
 
 
-router = APIRouter(dependencies=[Depends(_operator)], route_class=StrictRoute)
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(_operator)], route_class=StrictRoute)
 ConsoleUrl = Callable[[Request], str]
 
 

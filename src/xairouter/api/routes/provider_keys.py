@@ -12,7 +12,7 @@ from xairouter.api.asking import (
     retried,
     tagged,
 )
-from xairouter.api.reading import StrictRoute
+from xairouter.api.reading import PREFIX, StrictRoute
 from xairouter.custody.intake import read_body
 from xairouter.domain.accounts import ProviderKey
 from xairouter.manage import catalogue, provider_keys
@@ -21,7 +21,7 @@ from xairouter.manage.key_health import health_of
 from xairouter.manage.provider_key_use import impact
 from xairouter.manage.views import CheckupView, provider_key_view
 
-router = APIRouter(route_class=StrictRoute)
+router = APIRouter(prefix=PREFIX, route_class=StrictRoute)
 
 
 def _view(desk: Desk, key: ProviderKey, checkup: CheckupView | None = None) -> Answer:

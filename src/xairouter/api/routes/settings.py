@@ -12,11 +12,11 @@ from xairouter.api.asking import (
     retried,
     tagged,
 )
-from xairouter.api.reading import StrictRoute
+from xairouter.api.reading import PREFIX, StrictRoute
 from xairouter.manage import audit, rehearse, routing, settings, take_along
 from xairouter.manage.settings import SettingsChange
 
-router = APIRouter(route_class=StrictRoute)
+router = APIRouter(prefix=PREFIX, route_class=StrictRoute)
 ROUTING_BODY = {
     "requestBody": {
         "required": True,

@@ -16,12 +16,12 @@ from xairouter.api.asking import (
     retried,
 )
 from xairouter.api.bodies import ExplainBody, Moment
-from xairouter.api.reading import StrictRoute, described, read_apart
+from xairouter.api.reading import PREFIX, StrictRoute, described, read_apart
 from xairouter.clock import as_ms
 from xairouter.manage import explain, notices, operations, usage
 from xairouter.manage.fields import validated
 
-router = APIRouter(route_class=StrictRoute)
+router = APIRouter(prefix=PREFIX, route_class=StrictRoute)
 
 
 def _whose(
