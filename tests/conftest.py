@@ -1,5 +1,6 @@
 """Fixtures that every test may use: a router in this process, the stand-in beside it."""
 
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from tests.servers import drop_database, postgres_database
 from xairouter.manage import rehearse
 
 pytest_plugins = ["tests.hangs"]
+
+# More than a million objects of all modules and tests stay until the end: to walk over them, in search
+# of garbage that there is not, would take a tenth of the tests' time.
+gc.disable()
 
 # Few for every day; make test-slow runs them with more, and make fuzz with very many.
 settings.register_profile(
@@ -36,6 +41,12 @@ be_patient()
 
 # A rehearsal's process has the modules already (tests.forked), but in the test that sets this again.
 rehearse._START = context().get_start_method()
+
+
+def pytest_collection_finish() -> None:
+    """What reading the tests has made is left out when garbage is looked for from here on."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

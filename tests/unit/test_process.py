@@ -25,7 +25,6 @@ class Circle:
 def _python_as_it_was() -> Iterator[None]:
     before = gc.get_threshold()
     yield
-    gc.unfreeze()
     gc.set_threshold(*before)
 
 
