@@ -384,7 +384,12 @@ class LedgerError(XAIRouterError):
 
 
 class StorageError(XAIRouterError):
-    """The database is away, locked for too long, or newer than this code."""
+    """The database is away, locked for too long, or newer than this code. ``public`` is what anybody
+    may read of it, where the message names the database: clients are told no path and no address."""
+
+    def __init__(self, message: str, public: str = "") -> None:
+        super().__init__(message)
+        self.public = public or message
 
 
 class ValkeyAwayError(StorageError):

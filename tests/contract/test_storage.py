@@ -475,7 +475,35 @@ async def test_a_database_that_cannot_be_reached_is_a_sentence_without_its_passw
     database = Database("postgresql://someone:hunter2@127.0.0.1:9/none")
     with pytest.raises(StorageError, match="cannot be used now") as caught:
         await database.migrate()
-    assert "hunter2" not in str(caught.value)
+    assert str(caught.value) == (
+        "The database 127.0.0.1:9/none cannot be used now: nothing listens there "
+        "(ConnectionRefusedError)."
+    )
+    assert caught.value.public == "The database cannot be used now."
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("{base}/missing_database", "it has no database of this name (InvalidCatalogNameError)"),
+        ("postgresql://u:hunter2@no.invalid/x", "no.invalid:5432/x"),
+        ("postgresql://u:hunter2@/x?host=/nowhere", "there is no socket of a server"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_named_with_its_cause(
+    storage: str, url: str, words: str
+):
+    if not storage:
+        pytest.skip("SQLite is a file")
+    before, _, after = storage.partition("?")
+    url = url.replace("{base}", before.rpartition("/")[0]) + (f"?{after}" if "{" in url else "")
+    database = Database(url)
+    with pytest.raises(StorageError, match="cannot be used now: ") as caught:
+        await database.migrate()
+    assert words in str(caught.value)
+    for part in ("hunter2", "u:", "invalid", "nowhere"):
+        assert part not in caught.value.public
     await database.close()
 
 

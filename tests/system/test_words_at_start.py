@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.rig import price_list
+from tests.rig import Rig, price_list
 from tests.servers import sqlite_database
 from xairouter.app import House, listen
 from xairouter.doctor import examine
 from xairouter.errors import ConfigError, StorageError
 from xairouter.locks import let_go
 from xairouter.settings import Settings
+from xairouter.storage.database import Database
 
 _WITNESS = f"acc_x 1 v2 {'0' * 64}\n"
 
@@ -107,3 +108,52 @@ def test_a_port_that_is_taken_is_named():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"Cannot listen on 127.0.0.1:{port}: "):
             listen("127.0.0.1", port)
+
+
+async def test_no_client_learns_where_the_database_is(rig: Rig):
+    await rig.add_provider_key()
+    limited = await rig.add_account("limited", rules={"limits": {"rpd": 5}})
+    unlimited = await rig.add_account("unlimited")
+    assert (await rig.chat(key=unlimited["api_key"])).status == 200
+    house = rig.house
+    used = [house.database._engine, house.database._reading, house.database._snapshots]
+    house.directory.drop(rig.owner_id)
+    elsewhere = Database("sqlite:////nowhere/where-it-is/x.db")
+    broken = [elsewhere._engine] * 3
+    for engines in (broken, used):
+        house.database._engine, house.database._reading, house.database._snapshots = engines
+        answers = [
+            await rig.ask("GET", "/api/v1/accounts"),
+            await rig.ask("POST", "/api/v1/accounts", {"name": "x"}),
+            await rig.ask(
+                "POST", "/api/v1/recover", {"recovery_code": rig.recovery_code}, key=None
+            ),
+            await rig.chat(key=limited["api_key"]),
+            await rig.chat(key=unlimited["api_key"]),
+            await rig.ask("GET", "/v1/models"),
+            await rig.ask("GET", "/readyz", key=None),
+            await rig.ask("GET", "/console/sign-in", key=None),
+            await rig.ask("GET", "/console/setup/none", key=None),
+        ]
+        for answer in answers:
+            for word in (b"where-it-is", b"SQLITE", b"xairouter.db"):
+                assert word not in answer.body
+        if engines is broken:
+            assert [answer.status for answer in answers].count(503) >= 5
+    await elsewhere.close()
+
+
+async def test_a_limit_whose_past_cannot_be_read_says_no_more_than_that(rig: Rig):
+    await rig.add_provider_key()
+    limited = await rig.add_account("limited", rules={"limits": {"rpd": 5}})
+    database = rig.house.database
+    used = database._snapshots
+    assert (await rig.ask("GET", "/v1/models", key=limited["api_key"])).status == 200
+    elsewhere = Database("sqlite:////nowhere/where-it-is/x.db")
+    database._snapshots = elsewhere._engine
+    refused = await rig.chat(key=limited["api_key"])
+    assert (refused.status, refused.code) == (503, "storage_unavailable")
+    assert refused.json()["error"]["message"] == "The database cannot be used now."
+    database._snapshots = used
+    assert (await rig.chat(key=limited["api_key"])).status == 200
+    await elsewhere.close()

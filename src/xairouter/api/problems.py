@@ -62,7 +62,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(StorageError)
     async def _storage(request: Request, error: StorageError) -> Response:
-        return problem(ErrorCode.STORAGE_UNAVAILABLE, str(error))
+        return problem(ErrorCode.STORAGE_UNAVAILABLE, error.public)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

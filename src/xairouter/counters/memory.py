@@ -336,7 +336,7 @@ class MemoryCounters:
                 pasts = await self._history(owner_id, list(waiting), now, zone, known)
                 await in_slices(self._take(waiting, pasts, known), owner_id)
         except StorageError as error:
-            failed = str(error)
+            failed = error.public
         finally:
             of_owner = self._counters.get(owner_id, {})
             self._changes += bool(waiting)

@@ -66,7 +66,7 @@ async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
         answer = await parts.counters.reserve(call, demands)
     except StorageError as error:
         # Who has limits is not let through uncounted.
-        return Refusal(ErrorCode.STORAGE_UNAVAILABLE, str(error), retry_after=1)
+        return Refusal(ErrorCode.STORAGE_UNAVAILABLE, error.public, retry_after=1)
     if isinstance(answer, Exceeded):
         return exceeded(caller, answer.demand, answer.retry_after)
     work.held = answer
@@ -102,7 +102,7 @@ async def reserve_again(parts: Parts, work: Work) -> Refusal | None:
         try:
             answer = await parts.counters.reserve(call, demands)
         except StorageError as error:
-            return Refusal(ErrorCode.STORAGE_UNAVAILABLE, str(error), retry_after=1)
+            return Refusal(ErrorCode.STORAGE_UNAVAILABLE, error.public, retry_after=1)
         if isinstance(answer, Exceeded):
             return exceeded(work.identity.caller, answer.demand, answer.retry_after)
         work.held_again.append(answer)

@@ -44,7 +44,7 @@ class Adoption:
         self._done = asyncio.Event()
         self._stop = asyncio.Event()
         self._progress = ""
-        self._failure = ""
+        self._failure = self._logged = ""
 
     @property
     def is_done(self) -> bool:
@@ -92,7 +92,8 @@ class Adoption:
                     self._done.set()
             except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
                 wait_seconds = _AGAIN_SECONDS
-                self._failed(str(error), "")
+                public = error.public if isinstance(error, StorageError) else str(error)
+                self._failed(str(error), "", public)
             await pause(stop, wait_seconds)
 
     async def adopt(self) -> int:
@@ -107,14 +108,15 @@ class Adoption:
                     release_folder(folder, lock)
             except OSError as error:
                 failure = error.strerror or str(error)
-                self._failed(failure, str(error.filename or folder))
-        self._failure = failure
+                self._failed(failure, str(error.filename or folder), failure)
+        self._logged = self._failure = failure
         return count
 
-    def _failed(self, reason: str, file: str) -> None:
-        if reason != self._failure:
+    def _failed(self, reason: str, file: str, public: str) -> None:
+        """Log a reason where it is another than before; anybody may read what is ``public`` of it."""
+        if reason != self._logged:
             log.error("journal_adoption_failed", file=file, reason=reason)
-        self._failure = reason
+        self._logged, self._failure = reason, public
 
     async def _adopt(self, folder: Path) -> int:
         segments = segments_of(folder)

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from xairouter.errors import StorageError
+from xairouter.errors import ERRORS, ErrorCode, StorageError
 from xairouter.storage import migrate
 from xairouter.storage.drivers import driver_for
 
@@ -143,19 +143,33 @@ async def _connected(engine: AsyncEngine, seconds: float | None) -> AsyncIterato
     except (OSError, TimeoutError) as error:  # PostgreSQL's driver lets these through.
         failure = error
     if failure is not None:
-        raise StorageError(_words(failure, engine.url.database))
+        raise StorageError(
+            _words(failure, engine.url), ERRORS[ErrorCode.STORAGE_UNAVAILABLE].meaning
+        )
 
 
-def _words(failure: BaseException, place: str | None) -> str:
+def _words(failure: BaseException, url: sa.URL) -> str:
     """What failed, in words that hold no value of a statement."""
-    name = str(getattr(failure, "sqlite_errorname", ""))
-    for beginning, why in _SQLITE_WORDS.items():
-        if name.startswith(beginning):
-            return f"The database {place} cannot be used now: {why} ({name})."
-    return f"The database cannot be used now ({type(failure).__name__})."
+    names = [str(getattr(failure, "sqlite_errorname", ""))]
+    names += [type(one).__name__ for one in (failure, failure.__cause__) if one is not None]
+    for name in names:
+        for beginning, why in _WORDS.items():
+            if name.startswith(beginning):
+                return f"The database {_place(url)} cannot be used now: {why} ({name})."
+    return f"The database {_place(url)} cannot be used now ({type(failure).__name__})."
 
 
-_SQLITE_WORDS = {
+def _place(url: sa.URL) -> str:
+    """A file, or a server's address and the database's name there; no user and no password."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or "in memory"
+    folder = url.query.get("host", "localhost")
+    host = url.host or (folder if isinstance(folder, str) else ",".join(folder))
+    return f"{host}:{url.port or _POSTGRESQL_PORT}/{url.database or ''}"
+
+
+_POSTGRESQL_PORT = 5432
+_WORDS = {
     "SQLITE_CORRUPT": "it is damaged; restore a backup",
     "SQLITE_NOTADB": "this is no SQLite database, or its first page is damaged; restore a backup",
     "SQLITE_CANTOPEN": "it cannot be opened; look at its folder and who may read and write there",
@@ -164,7 +178,24 @@ _SQLITE_WORDS = {
     "SQLITE_FULL": "its disk is full",
     "SQLITE_IOERR": "its disk failed",
     "SQLITE_BUSY": "another process holds it",
+    "gaierror": "its host's name leads nowhere",
+    "ConnectionRefusedError": "nothing listens there",
+    "ConnectionResetError": "it broke the connection off",
+    "ConnectionDoesNotExistError": "it broke the connection off",
+    "FileNotFoundError": "there is no socket of a server",
+    "TimeoutError": "it did not answer in time",
+    "InvalidPasswordError": "it does not take this user with this password",
+    "InvalidAuthorizationSpecificationError": "it does not take this user",
+    "InvalidCatalogNameError": "it has no database of this name",
+    "InsufficientPrivilegeError": "the user may not do this there",
+    "TooManyConnectionsError": "it takes no more connections",
+    "CannotConnectNowError": "it starts, or ends",
+    "AdminShutdownError": "it ends",
+    "ReadOnlySQLTransactionError": "it takes no changes; it may be a copy of another",
+    "DiskFullError": "its disk is full",
 }
+"""What failures mean, by what their names begin with: SQLite's names of errors, and classes of the
+system's, of Python's driver and of PostgreSQL's."""
 
 
 @cache
