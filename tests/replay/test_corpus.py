@@ -163,8 +163,12 @@ def expected_usage(dialect: str, body: str) -> dict[str, int | None]:
         )
     ]
     given, cached, made, thought = first
-    if thought and _last(found, "total_tokens") == (given or 0) + (made or 0) + thought:
-        made = (made or 0) + thought  # xAI counts its reasoning beside the completion.
+    beside = (_last(found, "total_tokens") or 0) - (given or 0) - (made or 0)
+    sound = _last(found, "prompt_tokens_details", "audio_tokens")
+    if given is not None and made is not None and beside > 0 and beside != sound:
+        # xAI counts its reasoning beside the completion, Gemini its thoughts in the total alone;
+        # Mistral counts sound beside the prompt.
+        made += beside
     return {"input": given, "cached": cached, "output": made, "reasoning": thought}
 
 

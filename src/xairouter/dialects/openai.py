@@ -148,8 +148,14 @@ _USED = frozenset(
 )
 
 
+_SUMS = frozenset(
+    {"prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens"}
+)
+
+
 def total(tally: Tally) -> Usage:
-    """Normalise OpenAI's fields; ``output_tokens`` is all output even where reasoning stands apart."""
+    """Normalise OpenAI's fields; ``output_tokens`` is all output even where reasoning stands apart, or
+    only in the total (Gemini's thoughts at its OpenAI endpoint)."""
     given = tally.count("prompt_tokens", "input_tokens")
     output = tally.count("completion_tokens", "output_tokens")
     reasoning = tally.count(
@@ -158,16 +164,12 @@ def total(tally: Tally) -> Usage:
         "reasoning_tokens",
     )
     stated = tally.count("total_tokens")
-    if (
-        given is not None
-        and output is not None
-        and reasoning
-        and (
-            # xAI counts reasoning beside completion_tokens; the provider's own total gives it away.
-            stated == given + output + reasoning
-        )
-    ):
-        output += reasoning
+    if given is not None and output is not None and stated is not None:
+        beside = stated - given - output
+        # xAI counts reasoning beside completion_tokens. What another field explains is no output
+        # (Mistral's input in sound).
+        if beside > 0 and (beside == reasoning or beside not in tally.detail(_SUMS).values()):
+            output += beside
     return Usage(
         input_tokens=given,
         cached_input_tokens=tally.count(

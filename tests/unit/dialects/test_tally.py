@@ -38,6 +38,38 @@ def test_the_largest_count_that_is_believed_is_counted():
 
 
 @pytest.mark.parametrize(
+    ("beside", "output", "has_total"),
+    [
+        # Gemini's OpenAI endpoint: thoughts stand in the total alone.
+        ({"total_tokens": 38}, 32, False),
+        # xAI: reasoning beside the completion.
+        ({"total_tokens": 38, "completion_tokens_details": {"reasoning_tokens": 28}}, 32, False),
+        # OpenAI: a part of it.
+        ({"total_tokens": 10, "completion_tokens_details": {"reasoning_tokens": 3}}, 4, False),
+        # Thoughts of which one field tells a part.
+        ({"total_tokens": 38, "completion_tokens_details": {"reasoning_tokens": 20}}, 32, False),
+        # As many as another sum says by chance.
+        ({"total_tokens": 16}, 10, False),
+        # Mistral: the input in sound; and a total that counts the cache twice.
+        ({"total_tokens": 38, "prompt_tokens_details": {"audio_tokens": 28}}, 4, True),
+        ({"total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 2}}, 4, True),
+        ({"total_tokens": 9}, 4, True),
+        ({"total_tokens": None}, 4, False),
+        ({}, 4, False),
+    ],
+)
+@pytest.mark.parametrize("given", [("prompt", "completion"), ("input", "output")])
+def test_output_that_stands_in_the_total_alone_is_counted(
+    beside: dict[str, Any], output: int, has_total: bool, given: tuple[str, str]
+):
+    tally = Tally()
+    tally.add_usage({f"{given[0]}_tokens": 6, f"{given[1]}_tokens": 4, **beside})
+    usage = openai.total(tally)
+    assert (usage.input_tokens, usage.output_tokens) == (6, output)
+    assert ("total_tokens" in usage.detail) is has_total
+
+
+@pytest.mark.parametrize(
     ("document", "is_over", "is_final"),
     [
         ({"object": "response", "status": "completed"}, True, True),
