@@ -6,8 +6,11 @@ only the test that is about such a time may meet it, and sets it (or all of them
 """
 
 from importlib import import_module
+from typing import Any
 
-_OF_DATABASES = {
+from xairouter.upstream.interface import Limits
+
+_OF_DATABASES: dict[str, dict[str, Any]] = {
     "xairouter.storage.drivers": {
         "LOCK_WAIT_MS": 120_000,
         "WRITER_PAUSE_MS": 20_000,
@@ -15,7 +18,7 @@ _OF_DATABASES = {
         "_STATEMENT_SECONDS": 120,
     },
 }
-_OTHERS = {
+_OTHERS: dict[str, dict[str, Any]] = {
     "xairouter.storage.valkey": {"ANSWER_SECONDS": 60.0},
     "xairouter.directory.directory": {"LOAD_SECONDS": 60.0},
     "xairouter.directory.bus": {"ALIVE_SECONDS": 60.0},
@@ -24,6 +27,11 @@ _OTHERS = {
     "xairouter.gateway.admission": {"LATE_SECONDS": 60.0},
     "xairouter.ledger.adoption": {"WAIT_SECONDS": 60.0},
     "xairouter.manage.audits": {"WAIT_SECONDS": 60.0},
+    "xairouter.manage.herald": {"_LIMITS": Limits(60, 60), "_WHOLE_SECONDS": 120.0},
+    "xairouter.manage.probe": {"_LIMITS": Limits(60, 60), "_WHOLE_SECONDS": 120.0},
+    "xairouter.upstream.connection": {"REPLAY_SECONDS": 60.0},
+    "xairouter.upstream.names": {"DEADLINE_SECONDS": 60},
+    "xairouter.gateway.serving": {"CHECK_SECONDS": 120.0},
 }
 PRODUCT = {
     (module, name): getattr(import_module(module), name)

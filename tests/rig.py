@@ -160,17 +160,15 @@ class Rig:
 
     async def raw(self, data: bytes, *, wait: float = 5.0) -> bytes:
         """Send bytes as they are; everything that comes back until the end of the connection, or
-        until nothing has come behind it for so long."""
+        until nothing has come behind it for so long that this process was awake."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         found = b""
         try:
             async with asyncio.timeout(120):
                 found = await reader.read(65536)
-            if found:
-                async with asyncio.timeout(wait):
-                    while chunk := await reader.read(65536):
-                        found += chunk
+            while found and (chunk := await _soon(reader, wait)):
+                found += chunk
         except TimeoutError:
             pass
         finally:
@@ -254,6 +252,21 @@ class Rig:
         await self.house.stop()
         if not self.is_beside:
             await self.standin.stop()
+
+
+async def _soon(reader: asyncio.StreamReader, seconds: float) -> bytes:
+    """The next bytes, empty at the end of the connection; raises TimeoutError after so many twentieths
+    of a second without any. In each of them the loop has looked: a machine that stands still for
+    seconds uses up one."""
+    coming = asyncio.ensure_future(reader.read(65536))
+    try:
+        for _ in range(max(1, round(seconds * 20))):
+            await asyncio.wait({coming}, timeout=0.05)
+            if coming.done():
+                return coming.result()
+        raise TimeoutError
+    finally:
+        coming.cancel()
 
 
 async def _new_owner(house: House, name: str) -> Secrets:

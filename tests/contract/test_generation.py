@@ -141,13 +141,22 @@ async def test_a_dead_instance_s_call_of_which_nothing_is_known_has_counters_beg
     await counters.close()
 
 
-async def test_a_first_look_waits_for_the_others_once_and_not_again(server: Any):
+async def test_a_first_look_waits_for_the_others_once_and_not_again(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+):
     counters = _counters(server, _Records())
-    loop = asyncio.get_running_loop()
+    look, settled = counters._look, list[bool]()
+
+    async def looked() -> bool:
+        settled.append(await look())
+        return settled[-1]
+
+    monkeypatch.setattr(counters, "_look", looked)
     assert not await counters._look()
     await _reserve(counters)
-    began = loop.time()
+    assert settled.count(True) == 1
+    settled.clear()
     OWNER[0] = f"acc_{next(NUMBERS)}"
     await _reserve(counters)
-    assert loop.time() - began < 1.0
+    assert settled == [True], "it waits for nothing"
     await counters.close()

@@ -260,6 +260,6 @@ async def test_a_reading_goes_on_when_its_first_caller_leaves_and_ends_with_the_
     counters.forget(OWNER)
     waits = asyncio.create_task(counters.reserve(call, demands))
     await asyncio.sleep(0)
-    await asyncio.wait_for(counters.close(), 5)
+    await asyncio.wait_for(counters.close(), 60)
     with pytest.raises(Exception, match="could not be read"):
         await waits

@@ -21,7 +21,7 @@ from xairouter.domain.accounts import Account, AccountStatus
 from xairouter.domain.records import Outcome, UsageRecord, UsageSource
 from xairouter.errors import ERRORS, ConfigError, StorageError
 from xairouter.providers.table import PROVIDERS
-from xairouter.storage import changes, keys, owners, raising, records, rollups
+from xairouter.storage import changes, drivers, keys, owners, raising, records, rollups
 from xairouter.storage.database import Database
 from xairouter.storage.migrate import known_revisions
 from xairouter.storage.tables import metadata, usage_hours, usage_records
@@ -549,8 +549,11 @@ async def test_an_sqlite_database_overwrites_what_it_deletes(tmp_path: Path):
     assert found == [1, "wal", 1, 2]
 
 
-async def test_emptying_the_log_beside_a_long_reader_keeps_no_writer_out(tmp_path: Path):
+async def test_emptying_the_log_beside_a_long_reader_keeps_no_writer_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """SQLite: a checkpoint that waited for the reader would hold the writers' lock meanwhile."""
+    monkeypatch.setattr(drivers, "_CHECKPOINT_TRIES", 10_000)
     path = tmp_path / "x.db"
     database = Database(f"sqlite:///{path}")
     await database.migrate()
@@ -563,7 +566,7 @@ async def test_emptying_the_log_beside_a_long_reader_keeps_no_writer_out(tmp_pat
     emptying = asyncio.create_task(database.forget_deleted())
     for _ in range(3):
         await asyncio.sleep(0.1)
-        async with database.write(seconds=3) as connection:
+        async with database.write() as connection:
             await connection.execute(write)
     assert not emptying.done()
     reader.close()

@@ -18,7 +18,7 @@ from xairouter.upstream.http_client import HttpClient
 from xairouter.upstream.interface import Limits, WireRequest, whole
 
 Found = tuple[int, bytes] | str
-LIMITS = Limits(connect=2, first_byte=2)
+LIMITS = Limits(connect=60, first_byte=60)
 
 
 class Script:

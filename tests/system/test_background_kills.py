@@ -95,11 +95,11 @@ async def used(router: Router, key: str) -> dict[str, float]:
 
 async def records_of(router: Router, key: str) -> list[dict[str, Any]]:
     """The records of what was made, once nothing waits in the journal."""
-    for _ in range(600):
-        _, ready = await router.ask("GET", "/readyz", key)
-        if ready["journal_bytes"] == 0:
-            break
-        await asyncio.sleep(0.05)
+
+    async def is_empty() -> bool:
+        return (await router.ask("GET", "/readyz", key))[1]["journal_bytes"] == 0
+
+    await until(is_empty, 120)
     _, page = await router.ask("GET", "/api/v1/usage/records?limit=500", key)
     return [one for one in page["items"] if one["method"] == "POST"]
 

@@ -4,12 +4,12 @@ Every operation is asked, and the provider, which is the tenant's own, answers w
 browser or a proxy acts on.
 """
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.rig import Answer, Rig, start_rig
+from tests.wire import wire_to
 from xairouter.dialects.paths import GEMINI_VERBS, OPERATIONS
 from xairouter.gateway.browser import SAFE_HEADERS
 from xairouter.gateway.reply_headers import OUR_HEADERS, REPLY_HEADERS
@@ -314,11 +314,17 @@ async def test_what_is_answered_below_the_application_is_no_page(tmp_path: Path)
         _assert_safe_head(await rig.raw(b"<html>\r\n\r\n"), 400)
         long = b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 70_000 + b"\r\n\r\n"
         _assert_safe_head(await rig.raw(long), 400)
-        _assert_safe_head(await rig.raw(b"GET / HTTP/1.1\r\nhost: x\r\n"), 400)
-        held = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(3)]
-        _assert_safe_head(await rig.raw(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"), 503)
-        for _, writer in held:
-            writer.close()
+        late = wire_to(rig)
+        late.send(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        await late.ended()
+        _assert_safe_head(bytes(late.received), 400)
+        # At once, for those that say nothing are ended.
+        held = [wire_to(rig) for _ in range(3)]
+        refused = wire_to(rig)
+        await refused.ended()
+        _assert_safe_head(bytes(refused.received), 503)
+        for wire in held:
+            wire.leave()
     finally:
         await rig.stop()
 

@@ -108,7 +108,7 @@ async def test_a_provider_that_is_not_there_is_502(rig: Rig):
 
 
 async def test_a_provider_that_does_not_answer_is_504(tmp_path):
-    rig = await start_rig(tmp_path, first_byte_seconds=0.3, connect_seconds=0.3)
+    rig = await start_rig(tmp_path, first_byte_seconds=0.3)
     try:
         await rig.add_provider_key()
         answer = await rig.chat("fault-timeout")
@@ -251,6 +251,8 @@ async def test_another_key_serves_what_one_cannot(rig: Rig):
 @pytest.mark.own_rig
 async def test_a_limited_key_is_left_alone_for_as_long_as_it_says(rig: Rig):
     await rig.add_provider_key()
+    at = time.monotonic()
+    rig.house.health.now = lambda: at
     rig.standin.failing = {SECRET: "fault-429"}
     assert (await rig.chat()).status == 429
     count = len(rig.standin.requests)
@@ -265,11 +267,15 @@ async def test_a_limited_key_is_left_alone_for_as_long_as_it_says(rig: Rig):
     assert "key_limited" in shown["why"]
     rig.standin.failing = {}
     assert (await rig.chat("another-model")).status == 200, "only that model of the key sleeps"
-    rig.house.health.now = lambda: time.monotonic() + 10
+    rig.house.health.now = lambda: at + 10
     assert (await rig.chat()).status == 200
 
 
-async def test_another_key_takes_the_calls_of_one_that_sleeps(rig: Rig):
+async def test_another_key_takes_the_calls_of_one_that_sleeps(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    at = time.monotonic()
+    monkeypatch.setattr(rig.house.health, "now", lambda: at)
     await rig.add_provider_key(name="a", weight=1_000_000)
     await rig.add_provider_key(name="b", secret="sk-bbb-0123456789abcdefgh")
     rig.standin.failing = {SECRET: "fault-429"}
@@ -322,10 +328,8 @@ async def test_a_silent_reply_is_ended(tmp_path):
     try:
         await rig.add_provider_key()
         rig.standin.failing = {SECRET: "fault-timeout"}
-        started = asyncio.get_running_loop().time()
         answer = await rig.chat(stream=True)
         assert (answer.status, answer.code) == (504, "upstream_timeout")
-        assert asyncio.get_running_loop().time() - started < 5
         await _ended(rig, "upstream_error")
     finally:
         await rig.stop()

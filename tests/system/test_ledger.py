@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -14,9 +15,11 @@ import sqlalchemy as sa
 
 from tests.rig import Rig, start_rig
 from tests.system.process import Router, create_owner, start_router
+from tests.system.test_money import Gate
 from tests.waiting import until
 from xairouter.ledger.frames import Frame, Progress
 from xairouter.ledger.salvage import decode_all
+from xairouter.standin.faults import FAULTS
 from xairouter.standin.server import StandIn
 from xairouter.storage.database import Database
 
@@ -55,6 +58,10 @@ async def _load(router: Router, key: str, stop: asyncio.Event, dice: random.Rand
     return answered
 
 
+def _has_seen(standin: StandIn, calls: int) -> bool:
+    return len(standin.requests) >= calls
+
+
 async def _sum(data_dir: Path, url: str, statement: str) -> tuple:
     """One row of numbers from a stopped installation's database."""
     database = Database(url or f"sqlite:///{data_dir}/xairouter.db")
@@ -83,7 +90,8 @@ async def test_after_kill_9_under_load_every_call_has_exactly_one_record(
                 await router.add_standin(key, port)
             stop = asyncio.Event()
             load = asyncio.create_task(_load(router, key, stop, dice))
-            await asyncio.sleep(dice.uniform(0.3, 1.2))
+            enough = len(standin.requests) + dice.randint(15, 80)
+            await until(partial(_has_seen, standin, enough), 120)
             await router.kill()
             stop.set()
             answered |= await load
@@ -161,30 +169,39 @@ async def test_an_interrupted_call_keeps_what_was_known(tmp_path: Path):
     assert record["provider_key_id"].startswith("pk_")
 
 
-async def test_sigterm_drains_and_ends_with_status_0(tmp_path: Path):
+async def test_sigterm_drains_and_ends_with_status_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    gate = Gate()
+    monkeypatch.setitem(FAULTS, "fault-gate", gate.play)
     data_dir = tmp_path / "data"
     standin = StandIn()
     port = await standin.start()
     key = await create_owner(data_dir)
     try:
-        router = await start_router(data_dir, XAIROUTER_DRAIN_SECONDS="5")
+        router = await start_router(data_dir, XAIROUTER_DRAIN_SECONDS="120")
         await router.add_standin(key, port)
         words = " ".join(["word"] * 30)
         body = {
-            "model": "fault-paced",
+            "model": "fault-gate",
             "stream": True,
             "messages": [{"role": "user", "content": words}],
         }
+
+        async def is_draining() -> bool:
+            return (await router.ask("GET", "/readyz", key))[1]["draining"] is True
+
         async with aiohttp.ClientSession() as session:
             headers = {"authorization": f"Bearer {key}"}
             url = router.url + "/v1/chat/completions"
             async with session.post(url, json=body, headers=headers) as stream:
                 await stream.content.readany()
                 ended = asyncio.create_task(router.terminate())
-                await asyncio.sleep(0.1)
+                await until(is_draining)
                 async with session.post(url, json=body, headers=headers) as refused:
                     assert refused.status == 503
                     assert refused.headers["x-xairouter-error"] == "draining"
+                gate.go.set()
                 assert (await stream.read()).endswith(b"data: [DONE]\n\n")
         assert await ended == 0
     finally:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.rig import Rig
+from tests.waiting import until
 from xairouter.accounting.usage import GAVE_UP
 from xairouter.gateway.running import CutReason
 from xairouter.ledger.folders import read_folder
@@ -151,11 +152,10 @@ async def _used(rig: Rig) -> dict[str, float]:
 
 
 async def _until(holds: Any, what: str) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail(f"never: {what}")
+    try:
+        await until(holds)
+    except TimeoutError:
+        pytest.fail(f"never: {what}")
 
 
 async def _everything_agrees(rig: Rig, used: dict[str, float]) -> None:

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tests.rig import SECRET, Rig, start_rig
 from tests.system.process import create_owner, start_router
+from tests.waiting import until
 from xairouter.clock import now_ms
 from xairouter.domain.failures import Cause, Failure
 from xairouter.errors import StorageError
@@ -77,13 +78,7 @@ async def _open(rig: Rig, kind: str) -> list[Any]:
 
 
 async def _soon(check: Any) -> Any:
-    # The first pause before a further try is 5 s; a busy machine needs longer for the rest.
-    for _ in range(1500):
-        found = await check()
-        if found:
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen")
+    return await until(check)
 
 
 @pytest.mark.both

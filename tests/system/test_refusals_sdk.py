@@ -2,6 +2,7 @@
 proper exception, and the code can be read from it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,13 +96,15 @@ async def busy(rig: Rig) -> Scene:
 
 async def sleeping(rig: Rig) -> Scene:
     await rig.add_provider_key()
+    health, at = rig.house.health, time.monotonic()
+    before, health.now = health.now, lambda: at
     rig.standin.failing = {SECRET: "fault-429"}
     for path, body in (
         ("/v1/chat/completions", {"model": "demo-large", "messages": []}),
         ("/v1/messages", {"model": "demo-large", "max_tokens": 1, "messages": []}),
     ):
         await rig.ask("POST", path, body)
-    return Scene(rig.key)
+    return Scene(rig.key, clean_up=[lambda: setattr(health, "now", before)])
 
 
 async def rejected(rig: Rig) -> Scene:

@@ -145,6 +145,8 @@ def test_a_worker_is_told_how_many_share_the_limits(
 async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: Path):
     data_dir = tmp_path / "data"
     async with _servers() as (where, _, standin):
+        # A worker that stands still for seconds has not answered who had just connected to it.
+        where = {**where, "XAIROUTER_DRAIN_NOTICE_SECONDS": "8"}
         router = await start_router(data_dir, **where, XAIROUTER_WORKERS="2")
         supervisor = router.process.pid
         try:
@@ -175,7 +177,7 @@ async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: 
                     await asyncio.sleep(0.1)
             found = await _records(router, key, len(load.calls))
             assert found >= set(load.calls)
-            assert await _counted(router, len(load.calls))
+            await until(lambda: _counted(router, len(load.calls)))
         finally:
             assert await router.terminate() == 0
         # A worker that was told to end before it was up leaves an empty folder, which the next
@@ -187,7 +189,7 @@ async def test_workers_are_replaced_and_started_anew_and_end_together(tmp_path: 
 @pytest.mark.slow
 async def test_a_rolling_restart_under_load_drops_no_call_and_loses_no_record(tmp_path: Path):
     async with _servers() as (where, fake, standin):
-        where = {**where, "XAIROUTER_DRAIN_NOTICE_SECONDS": "1"}
+        where = {**where, "XAIROUTER_DRAIN_NOTICE_SECONDS": "8"}
         folders = [tmp_path / f"instance-{number}" / "data" for number in range(3)]
         for folder in folders:
             folder.mkdir(parents=True)

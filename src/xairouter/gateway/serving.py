@@ -52,7 +52,7 @@ USED: Mapping[type, tuple[str, ...]] = {
     FlowControl: ("drain", "pause_reading", "resume_reading"),
 }
 """What is called and overridden. Fields are tried by what the protocol answers, and ``_serves``."""
-CHECK_SECONDS = 10.0
+CHECK_SECONDS = 60.0
 _BODY = b"check"
 _REQUESTS = (
     b"POST /check HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\ncheck"
