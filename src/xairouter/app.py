@@ -17,6 +17,7 @@ from xairouter.console.pages import console_app
 from xairouter.console.visit import Visits
 from xairouter.counters.history import RecordsHistory
 from xairouter.counters.memory import MemoryCounters
+from xairouter.counters.reconciling import Reconciler
 from xairouter.counters.shared import SharedCounters
 from xairouter.counters.valkey import ValkeyCounters
 from xairouter.custody.derive import check_cryptography
@@ -29,6 +30,7 @@ from xairouter.directory.identity import Identifier
 from xairouter.directory.neighbours import Neighbours
 from xairouter.directory.prices import priced, settled_at_price
 from xairouter.directory.retries import Retries
+from xairouter.directory.ruled import Ruled
 from xairouter.errors import ConfigError
 from xairouter.gateway.admission import Admission
 from xairouter.gateway.asgi import application_of, begins
@@ -122,7 +124,6 @@ class House:
         self._make_management()
         self.directory.on_change(self._forget_vaults)
         self.directory.on_change(self.running.review)
-        loop = asyncio.get_running_loop()
         for work in (
             self.bus.run,
             self.directory.follow,
@@ -132,12 +133,13 @@ class House:
             self.admission.watch,
             self._sweep_vaults,
             self.counters.run,
+            self.reconciler.run,
             self.refresher.run,
             self.herald.run,
             Expiry(
                 self.database,
                 self.directory,
-                seconds=loop.time,
+                seconds=asyncio.get_running_loop().time,
                 vault_at_hand=self.desk.room.at_hand,
             ).run,
         ):
@@ -157,7 +159,9 @@ class House:
         self.book = Book(self.journal, self.metrics, clock, binds_early=bool(settings.valkey_url))
         self.drain = Drain(self.book, self.database)
         self.adoption = Adoption(self.drain, journals, self.journal.folder)
-        self.counters = self._make_counters()
+        history = RecordsHistory(self.database, self.adoption.flush)
+        self.counters = self._make_counters(history)
+        self.reconciler = Reconciler(self.counters, history, Ruled(self.directory), self.metrics)
         recounting = Recounting(self.directory, self.counters, self.metrics, self._counts_apart)
         self.drain.on_adopted, self.drain.on_settled = recounting.recovered, recounting.settled
         self.drain.price = partial(priced, self.directory, self.prices)
@@ -189,9 +193,8 @@ class House:
         )
         self.refresher = Refresher(self.desk, asyncio.get_running_loop().time)
 
-    def _make_counters(self) -> MemoryCounters | SharedCounters:
+    def _make_counters(self, history: RecordsHistory) -> MemoryCounters | SharedCounters:
         settings = self.settings
-        history = RecordsHistory(self.database, self.adoption.flush)
         if not settings.valkey_url:
             return MemoryCounters(history)
         return SharedCounters(

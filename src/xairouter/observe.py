@@ -53,6 +53,7 @@ class Metrics:
         self._attempted = 0
         self._followed: list[tuple[Gauge, Callable[[], float]]] = []
         self._make_gauges()
+        self._make_comparisons()
         self._calls = Counter(
             "xairouter_calls",
             "Calls ended, by dialect and outcome.",
@@ -86,6 +87,24 @@ class Metrics:
             registry=self.registry,
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
         )
+
+    def _make_comparisons(self) -> None:
+        """What counters of limits and budgets say beside the records."""
+        self.counters_compared = Counter(
+            "xairouter_counters_compared",
+            "Counters of limits and budgets that were compared with the records.",
+            registry=self.registry,
+        )
+        self._counters_difference = Counter(
+            "xairouter_counters_difference",
+            "What counters said below (and were raised by) or above the records: requests, tokens, "
+            "US dollars.",
+            ["unit", "side"],
+            registry=self.registry,
+        )
+        for unit in ("requests", "tokens", "usd"):
+            for side in ("below", "above"):
+                self._counters_difference.labels(unit, side)
 
     def _make_gauges(self) -> None:
         """How things stand now; of several workers, the sum or the worst."""
@@ -133,6 +152,14 @@ class Metrics:
     def refused(self, code: ErrorCode) -> None:
         """Count a refusal of our own."""
         self._refusals.labels(code).inc()
+
+    def counters_differ(self, unit: str, side: str, amount: int) -> None:
+        """Count by how much a counter stood below or above the records: requests, tokens, or
+        nano-dollars of ``money``."""
+        if unit == "money":
+            self._counters_difference.labels("usd", side).inc(amount / 10**9)
+        else:
+            self._counters_difference.labels(unit, side).inc(amount)
 
     def attempted(self) -> None:
         """Count a request sent to a provider."""

@@ -27,6 +27,7 @@ NOT_NAMES = {
     "impl",
 }
 BROAD = {
+    "counters/reconciling.py",
     "custody/derive.py",
     "gateway/serving.py",
     "gateway/asgi.py",

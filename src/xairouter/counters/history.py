@@ -9,11 +9,14 @@ from zoneinfo import ZoneInfo
 from xairouter.counters.interface import Past
 from xairouter.policy.limits import WHOLE, Key
 from xairouter.policy.patterns import matches
-from xairouter.policy.windows import BUCKETS, EVER, SLIDING, WINDOWS, Window, period_of
+from xairouter.policy.windows import BUCKETS, DAY, EVER, SLIDING, WINDOWS, Window, period_of
 from xairouter.storage.counted import Asked, counted, lines_of, sum_of
 from xairouter.storage.database import Database
+from xairouter.storage.rollups import HOUR_MS, Filters, totals
 from xairouter.turns import in_slices
 
+MOST_RECORDS = 100_000
+"""A day with more calls is not read one by one to compare its counters."""
 _STEP = 200
 """Sums that are added in a step."""
 _Place = tuple[Key, int]
@@ -48,6 +51,14 @@ class RecordsHistory:
                 asked = _asked(some, now_ms, zone, without)
                 read.append((asked, some, await counted(connection, owner_id, asked)))
         return await in_slices(_pasts(lines, read), owner_id)
+
+    async def is_short(self, owner_id: str, now_ms: int, zone: ZoneInfo) -> bool:
+        """Whether an owner's day has so few calls that they may be read one by one."""
+        start, _ = period_of(DAY, now_ms, zone)
+        since = Filters(from_ms=start // HOUR_MS * HOUR_MS)
+        async with self._database.read() as connection:
+            [found] = await totals(connection, owner_id, since, None, ("calls",))
+        return found["calls"] <= MOST_RECORDS
 
 
 def _asked(keys: Sequence[Key], now_ms: int, zone: ZoneInfo, without: frozenset[str]) -> Asked:

@@ -105,6 +105,14 @@ class Correction(msgspec.Struct, frozen=True):
     after: Counts
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """How a counter stands: ``settled`` is what calls count in it that have ended. ``mark`` is another
+    one once its period or the record of a call in it has changed."""
+
+    settled: int
+    mark: str
+
+
 @dataclass(frozen=True, slots=True)
 class Crossed:
     """A budget whose soft threshold has been reached: ``notify_at`` of ``limit``, in the period of
@@ -119,7 +127,10 @@ class Crossed:
 
 
 class Counters(Protocol):
-    """Counts calls. ``settle`` never waits, and counts once for each reservation."""
+    """Counts calls. ``settle`` never waits, and counts once for each reservation. ``lag_seconds`` after
+    a call has ended, counters and records both have it, unless something is away."""
+
+    lag_seconds: float
 
     async def reserve(self, call: Counted, demands: Sequence[Demand]) -> Held | Exceeded:
         """Reserve all demands or none; raises StorageError where what was used is not known."""
@@ -143,6 +154,18 @@ class Counters(Protocol):
 
     def told(self, crossed: Sequence[Crossed]) -> None:
         """Somebody has been told of these for good: they do not come again in their period."""
+
+    async def claim(self, owner_id: str, seconds: float) -> bool:
+        """Whether this instance is the one to compare an owner's counters, for so long."""
+
+    async def standing(
+        self, owner_id: str, keys: Sequence[Key], zone: ZoneInfo
+    ) -> Mapping[Key, Standing]:
+        """How those of some counters stand that are there; raises StorageError."""
+
+    async def raise_to(self, owner_id: str, key: Key, zone: ZoneInfo, least: Standing) -> int:
+        """Raise what has ended in a counter to no less than this, if its mark is the same; by how much
+        it was raised. Raises StorageError."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """What goes on in the background, until told to stop."""

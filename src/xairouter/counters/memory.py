@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from xairouter.accounting.counts import Counts
 from xairouter.clock import now_ms
+from xairouter.counters.counter import MemoryCounter, standing_of
 from xairouter.counters.crossings import Crossings
 from xairouter.counters.interface import (
     Correction,
@@ -25,6 +26,7 @@ from xairouter.counters.interface import (
     History,
     Left,
     Past,
+    Standing,
     first_of,
     share_left,
 )
@@ -36,10 +38,8 @@ from xairouter.policy.windows import (
     RUNNING,
     TOKENS,
     WINDOWS,
-    Window,
     period_of,
     seconds_until,
-    usage_of,
 )
 from xairouter.turns import in_slices
 
@@ -51,31 +51,9 @@ _SHOWN = frozenset({REQUESTS, TOKENS})
 _key, _amount = attrgetter("key"), attrgetter("amount")
 
 
-class _Counter:
-    """A counter. Until it ``is_ready`` its past is being read, and ``filled`` is waited for;
-    ``failed`` says why that could not be."""
-
-    __slots__ = ("ended", "failed", "filled", "is_ready", "running", "unit", "usage", "zone")
-
-    def __init__(self, window: Window, zone: ZoneInfo) -> None:
-        self.usage = usage_of(window, zone)
-        self.unit = window.unit
-        self.zone = zone
-        self.is_ready = False
-        self.filled = asyncio.Event()
-        self.failed: str | None = None
-        self.ended: set[str] = set()
-        self.running: dict[str, int] = {}
-
-    def be_ready(self) -> None:
-        """Let those go on who wait."""
-        self.is_ready = True
-        self.filled.set()
-
-
-_Remaining = tuple[float, int, Demand, _Counter]
+_Remaining = tuple[float, int, Demand, MemoryCounter]
 """How a limit stands after a reservation: the share of it that remains, and how much that is."""
-_OfAccounts = dict[str, dict[Key, _Counter]]
+_OfAccounts = dict[str, dict[Key, MemoryCounter]]
 """By account and key: settling a call looks at its own path alone."""
 
 
@@ -83,6 +61,7 @@ class MemoryCounters:
     """Counters of one process."""
 
     state = "memory"
+    lag_seconds = 2.0
 
     def __init__(
         self,
@@ -98,9 +77,9 @@ class MemoryCounters:
         self._counters: dict[str, _OfAccounts] = {}
         self._changes = 0
         """So often a counter began or went: what was found before is found again while it stands."""
-        self._running: dict[str, tuple[Held, Sequence[_Counter], int]] = {}
+        self._running: dict[str, tuple[Held, Sequence[MemoryCounter], int]] = {}
         """By call: its counters and ``_changes`` as it stood when it was admitted."""
-        self._found: dict[Key, tuple[list[Key], ZoneInfo, list[_Counter]]] = {}
+        self._found: dict[Key, tuple[list[Key], ZoneInfo, list[MemoryCounter]]] = {}
         """By the last of their keys: the counters that a call found, since the last change."""
         self._found_at = 0
         self._crossings = Crossings()
@@ -149,7 +128,7 @@ class MemoryCounters:
         there = sum([len(of_owner.get(account_id, ())) for account_id in call.path])
         if changes == self._changes and there == len(counters):
             # Those that it was admitted by are still all there are: nearly every call.
-            concerned: Iterable[tuple[_Counter, int]] = zip(
+            concerned: Iterable[tuple[MemoryCounter, int]] = zip(
                 counters, map(_amount, held.demands), strict=True
             )
         else:
@@ -167,7 +146,7 @@ class MemoryCounters:
             if demand.notify_at is not None:
                 self._look_at_threshold(call, demand, demand.notify_at, now)
 
-    def _concerned(self, held: Held) -> Iterator[tuple[_Counter, int]]:
+    def _concerned(self, held: Held) -> Iterator[tuple[MemoryCounter, int]]:
         """Every counter that counts a call, with what the call reserved there."""
         call, of_owner = held.call, self._counters.get(held.call.owner_id, {})
         reserved = {demand.key: demand.amount for demand in held.demands}
@@ -218,6 +197,7 @@ class MemoryCounters:
                     counter.ended.add(call.call_id)
                     known = 0
                 counter.usage.add(call.at_ms, now - known)
+                counter.corrected += 1
 
     async def used(self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo) -> list[int]:
         counters = await self._ready(owner_id, demands, zone)
@@ -226,6 +206,30 @@ class MemoryCounters:
             self._begin_anew()
             return await self.used(owner_id, demands, zone)
         return [counter.usage.used(now) for counter in counters]
+
+    async def claim(self, owner_id: str, seconds: float) -> bool:
+        """Nobody else compares what this process counts."""
+        return True
+
+    async def standing(
+        self, owner_id: str, keys: Sequence[Key], zone: ZoneInfo
+    ) -> dict[Key, Standing]:
+        now = self._clock()
+        if self._has_jumped:
+            return {}
+        of_owner = self._counters.get(owner_id, {})
+        there = ((key, of_owner.get(key[0], {}).get(key)) for key in keys)
+        found = {key: one for key, one in there if one is not None and one.is_of(zone)}
+        running = [held for held, _, _ in self._running.values() if held.call.owner_id == owner_id]
+        return standing_of(found, running, now)
+
+    async def raise_to(self, owner_id: str, key: Key, zone: ZoneInfo, least: Standing) -> int:
+        now = (await self.standing(owner_id, [key], zone)).get(key)
+        if now is None or now.mark != least.mark or now.settled >= least.settled:
+            return 0
+        more = least.settled - now.settled
+        self._counters[owner_id][key[0]][key].usage.add(self._clock(), more)
+        return more
 
     async def run(self, stop: asyncio.Event) -> None:
         """Memory needs no work in the background."""
@@ -254,7 +258,7 @@ class MemoryCounters:
         self._changes += 1
         self._counters.clear()
 
-    def _at_hand(self, call: Counted, demands: Sequence[Demand]) -> list[_Counter] | None:
+    def _at_hand(self, call: Counted, demands: Sequence[Demand]) -> list[MemoryCounter] | None:
         """The counters of all demands, if each is there and ready."""
         keys = list(map(_key, demands))
         if not keys:
@@ -277,7 +281,7 @@ class MemoryCounters:
 
     async def _ready(
         self, owner_id: str, demands: Sequence[Demand], zone: ZoneInfo
-    ) -> list[_Counter]:
+    ) -> list[MemoryCounter]:
         """The counters of demands, with their past; those that are not there begin together."""
         while True:
             of_owner = self._counters.setdefault(owner_id, {})
@@ -304,7 +308,7 @@ class MemoryCounters:
         """Put counters there; their past is read for all of them at once, whoever still waits."""
         self._changes += 1
         of_owner, now = self._counters[owner_id], self._clock()
-        made = {key: _Counter(WINDOWS[key[2]], zone) for key in keys}
+        made = {key: MemoryCounter(WINDOWS[key[2]], zone, self._changes) for key in keys}
         running = [held for held, _, _ in self._running.values() if held.call.owner_id == owner_id]
         for key, counter in made.items():
             of_owner.setdefault(key[0], {})[key] = counter
@@ -326,7 +330,7 @@ class MemoryCounters:
             task.add_done_callback(self._filling.discard)
 
     async def _fill(
-        self, owner_id: str, waiting: dict[Key, _Counter], zone: ZoneInfo, now: int
+        self, owner_id: str, waiting: dict[Key, MemoryCounter], zone: ZoneInfo, now: int
     ) -> None:
         """Read the past of counters. What could not be read is begun anew by whoever asks next."""
         failed = "What was used could not be read."
@@ -347,7 +351,7 @@ class MemoryCounters:
                 counter.be_ready()
 
     def _take(
-        self, waiting: dict[Key, _Counter], pasts: Mapping[Key, Past], known: frozenset[str]
+        self, waiting: dict[Key, MemoryCounter], pasts: Mapping[Key, Past], known: frozenset[str]
     ) -> Generator[None, None, None]:
         """Count what the records say; a counter at a time, and none for which a call ended while
         they were read: it may be in them already."""
@@ -361,7 +365,7 @@ class MemoryCounters:
             yield
 
 
-def _count_running(key: Key, counter: _Counter, running: Iterable[Held]) -> None:
+def _count_running(key: Key, counter: MemoryCounter, running: Iterable[Held]) -> None:
     """Each call under way has what it reserved of a counter of calls at one time, or one place."""
     for held in running:
         if held.call.concerns(key):
@@ -370,7 +374,7 @@ def _count_running(key: Key, counter: _Counter, running: Iterable[Held]) -> None
             counter.running[held.call.call_id] = places
 
 
-def _exceeded(demands: Sequence[Demand], counters: Sequence[_Counter], now: int) -> Exceeded:
+def _exceeded(demands: Sequence[Demand], counters: Sequence[MemoryCounter], now: int) -> Exceeded:
     """What does not fit, and the moment at which all of it would."""
     refused: list[Demand] = []
     wakes: int | None = now

@@ -3,6 +3,7 @@
 Keys of an owner share a hash tag, so that they live in one slot::
 
     {xr:<owner>}:c:<counter>   hash: ``init``, generation, a number for each bucket or ``p`` and ``v``
+                               and ``x``, how often a call in it was corrected
                                sorted set for calls under way: call → when its lease lapses
     {xr:<owner>}:e:<counter>   set: calls that ended while the counter's past was read
     {xr:<owner>}:r:<call>      hash: what a call reserved where, and whether it is settled
@@ -223,6 +224,7 @@ for at = 6, #ARGV, 4 do
   local entry = {c = ARGV[at], k = ARGV[at + 1], u = ARGV[at + 2], b = ARGV[at + 3]}
   local init = redis.call('HGET', counter(entry.c), 'init')
   local ended = tag .. ':e:' .. entry.c
+  if init then redis.call('HINCRBY', counter(entry.c), 'x', 1) end
   if init == 'done' or (init and redis.call('SISMEMBER', ended, ARGV[1]) == 1) then
     add(entry, more[entry.u])
   elseif init then
@@ -323,6 +325,50 @@ return {found[1], now - tonumber(found[3])}
 """
 )
 
+STAND = (
+    _HEAD
+    + """
+-- ARGV: generation, most calls under way that are looked at, then for each counter: counter, kind,
+-- period's start, mark, least: with a mark, what has ended is raised to no less than this.
+-- Answers for each {mark, what has ended, by how much it was raised}, or {} where there is none.
+local calls = redis.call('ZRANGE', tag .. ':leases', 0, tonumber(ARGV[2]))
+if #calls > tonumber(ARGV[2]) then return {} end
+local found, answer = {}, {}
+for at = 3, #ARGV, 5 do
+  local key = counter(ARGV[at])
+  local one = {}
+  if is_of(key, 'done', ARGV[1]) then
+    local kept = redis.call('HMGET', key, 'p', 'v', 'x')
+    if ARGV[at + 1] ~= 'p' or kept[1] == ARGV[at + 2] then
+      one = {b = ARGV[at + 2], v = tonumber(kept[2] or '0'), x = kept[3] or '0'}
+      found[ARGV[at]] = one
+    end
+  end
+  answer[#answer + 1] = one
+end
+for _, call in ipairs(calls) do
+  if redis.call('HGET', tag .. ':r:' .. call, 'state') == 'open' then
+    for _, entry in ipairs(entries(call)) do
+      local one = found[entry.c]
+      if one and (entry.k == 'e' or entry.b == one.b) then one.v = one.v - tonumber(entry.a) end
+    end
+  end
+end
+for place, one in ipairs(answer) do
+  if one.v then
+    local at = 3 + (place - 1) * 5
+    local mark, more = one.b .. '/' .. one.x, 0
+    if ARGV[at + 3] == mark and tonumber(ARGV[at + 4]) > one.v then
+      more = tonumber(ARGV[at + 4]) - one.v
+      redis.call('HINCRBY', counter(ARGV[at]), 'v', string.format('%.0f', more))
+    end
+    answer[place] = {mark, string.format('%.0f', one.v), string.format('%.0f', more)}
+  end
+end
+return answer
+"""
+)
+
 BY_NAME: Mapping[str, str] = {
     "GENERATION": GENERATION,
     "RESERVE": RESERVE,
@@ -331,4 +377,5 @@ BY_NAME: Mapping[str, str] = {
     "BEGIN": BEGIN,
     "FILL": FILL,
     "RENEW": RENEW,
+    "STAND": STAND,
 }

@@ -23,12 +23,13 @@ from xairouter.counters.interface import (
     Held,
     History,
     Left,
+    Standing,
 )
 from xairouter.counters.memory import MemoryCounters
 from xairouter.counters.valkey import ValkeyCounters
 from xairouter.errors import StorageError, ValkeyAwayError
 from xairouter.observe import log
-from xairouter.policy.limits import Demand
+from xairouter.policy.limits import Demand, Key
 
 LOOK_SECONDS = 0.5
 _AWAY = "The counters cannot be read now: Valkey is away."
@@ -61,6 +62,7 @@ class SharedCounters:
         self._touched: set[str] = set()
         self._on_away = on_away
         self.is_away = False
+        self.lag_seconds = valkey.lag_seconds
 
     @property
     def state(self) -> str:
@@ -147,6 +149,18 @@ class SharedCounters:
         self._valkey.forget(owner_id)
         if self._memory is not None:
             self._memory.forget(owner_id)
+
+    async def claim(self, owner_id: str, seconds: float) -> bool:
+        """Shares of limits are counted several times on purpose: nothing is compared meanwhile."""
+        return not self.is_away and await self._valkey.claim(owner_id, seconds)
+
+    async def standing(
+        self, owner_id: str, keys: Sequence[Key], zone: ZoneInfo
+    ) -> dict[Key, Standing]:
+        return await self._valkey.standing(owner_id, keys, zone)
+
+    async def raise_to(self, owner_id: str, key: Key, zone: ZoneInfo, least: Standing) -> int:
+        return await self._valkey.raise_to(owner_id, key, zone, least)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Let the driver work; while the server is away, look whether it is back."""

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from xairouter.accounting.counts import Counts
 from xairouter.clock import now_ms, pause
 from xairouter.counters import scripts
+from xairouter.counters.comparing import Comparing
 from xairouter.counters.crossings import Crossings
 from xairouter.counters.generation import Generation
 from xairouter.counters.interface import (
@@ -61,6 +62,8 @@ class ValkeyCounters:
     ``clock`` is for tests; without it time is the server's.
     """
 
+    lag_seconds = 10.0
+
     def __init__(
         self, url: str, history: History, clock: Any = None, *, lease_ms: int = LEASE_MS
     ) -> None:
@@ -76,6 +79,11 @@ class ValkeyCounters:
         self._settlements = Settlements(self._line, self._concerned, self.forget)
         self._crossings = Crossings()
         self._generation = Generation(self._line)
+        comparing = Comparing(
+            self._client, self._line, self._generation, self._period, clock or now_ms
+        )
+        self.claim, self.standing = comparing.claim, comparing.standing
+        self.raise_to = comparing.raise_to
         self._looking = asyncio.Lock()
         self._to_count: set[str] = set()
 

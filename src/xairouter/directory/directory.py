@@ -240,6 +240,15 @@ class Directory:
         if len(self._bindings) > MAX_BINDINGS:
             self._bindings.popitem(last=False)
 
+    def known_owners(self) -> list[str]:
+        """Owners of whom a caller is known here."""
+        return [owner_id for owner_id, callers in self._of_owner.items() if callers]
+
+    def callers_of(self, owner_id: str) -> list[Caller]:
+        """An owner's callers that are known here."""
+        known = (self._callers.get(one) for one in self._of_owner.get(owner_id, ()))
+        return [one.caller for one in known if one is not None]
+
     def drop(self, owner_id: str) -> None:
         """Forget what is known of an owner; loads under way do not bring it back."""
         self._generation[owner_id] = self._generation.get(owner_id, 0) + 1

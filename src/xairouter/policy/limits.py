@@ -28,7 +28,7 @@ from xairouter.policy.access import most_output
 from xairouter.policy.interface import Caller, OwnerView
 from xairouter.policy.patterns import matches
 from xairouter.policy.rules import Compiled, compile_text
-from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS, WINDOWS, Unit
+from xairouter.policy.windows import LONG, MONEY, REQUESTS, RUNNING, TOKENS, WINDOWS, Unit
 
 SEARCHES = 10
 """Searches that are reserved for a model that searches by itself as often as it likes."""
@@ -101,6 +101,14 @@ def demands_of(caller: Caller, model: str | None, estimate: Estimate) -> tuple[D
     }
     keys, units, most, shares = limits
     return tuple(map(Demand, keys, most, map(amounts.__getitem__, units), shares))
+
+
+def long_counters(path: Iterable[tuple[Account, Compiled]]) -> Iterator[Key]:
+    """The counters of a day, a month and all time that a path's rules name for accounts as a whole."""
+    for account, made in path:
+        for name, _ in (*made.rules.limits.items(), *made.rules.budget.items()):
+            if name in LONG:
+                yield account.id, WHOLE, name
 
 
 def counters_of(accounts: Iterable[Account], model: str | None) -> tuple[Key, ...]:

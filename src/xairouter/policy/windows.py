@@ -64,6 +64,8 @@ WINDOWS: Mapping[str, Window] = {
     )
 }
 """By name, in the order in which a refusal names the first that is used up."""
+LONG = frozenset(name for name, window in WINDOWS.items() if window.kind in (DAY, MONTH, EVER))
+"""Windows in which a mistake would last: a day, a month, all time."""
 
 
 def period_of(kind: Period, at_ms: int, zone: ZoneInfo) -> tuple[int, int | None]:
@@ -102,6 +104,15 @@ class Usage:
     def add(self, at_ms: int, amount: int) -> None:
         """Count more, or less, of a call that began at ``at_ms``; what has left is left alone."""
         self._total += amount
+
+    @property
+    def start_ms(self) -> int:
+        """When the period began that was last asked for; 0 where there is none."""
+        return 0
+
+    def counts(self, at_ms: int) -> bool:
+        """Whether ``add`` counts a call that began at ``at_ms``."""
+        return True
 
     def frees_at(self, amount: int, limit: int) -> int | None:
         """The first instant at which ``amount`` more would fit under the limit, None if never."""
@@ -198,6 +209,13 @@ class _Calendar(Usage):
     def add(self, at_ms: int, amount: int) -> None:
         if self._start <= at_ms < self._end:
             self._total += amount
+
+    @property
+    def start_ms(self) -> int:
+        return self._start
+
+    def counts(self, at_ms: int) -> bool:
+        return self._start <= at_ms < self._end
 
     def whole_at(self) -> int:
         return self._end
