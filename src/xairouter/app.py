@@ -109,6 +109,8 @@ class House:
         self._held = await hold(locked, shared=bool(settings.valkey_url))
         witness = Witness(settings.witness_file)
         await open_database(self.database, witness, settings.shown_database)
+        if witness.damaged:
+            log.error("witness_damaged", file=str(settings.witness_file), at=witness.damaged[:20])
         await self.directory.start()
         self._start_ledger()
         proxy = Proxy.of(settings.provider_proxy) if settings.provider_proxy else None

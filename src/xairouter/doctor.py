@@ -49,6 +49,7 @@ async def examine(settings: Settings, *, offline: bool = False) -> list[Finding]
         _cryptography,
         _database,
         _files,
+        _witness,
         _router,
         _journal,
         _descriptors,
@@ -112,6 +113,20 @@ async def _files(settings: Settings) -> list[Finding]:
             )
         )
     return findings or [Finding("files", State.OK, "The data directory is private and has room.")]
+
+
+async def _witness(settings: Settings) -> list[Finding]:
+    witness = Witness(settings.witness_file)
+    count, places = witness.owners, witness.damaged
+    if places:
+        where = ", ".join(map(str, places[:5])) + (", …" if len(places) > 5 else "")
+        says = (
+            f"{settings.witness_file} is damaged: no note can be read in the lines from byte {where} "
+            "on. Whose notes these were is not known, and their vaults are believed as they are found. "
+            "Look at the disk, put a copy of the file in its place, or remove these lines."
+        )
+        return [Finding("vault witness", State.BAD, says)]
+    return [Finding("vault witness", State.OK, f"It knows {count} owners and is undamaged.")]
 
 
 async def _router(settings: Settings) -> list[Finding]:

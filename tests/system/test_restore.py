@@ -5,12 +5,15 @@ import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.rig import Rig, start_rig
 from tests.servers import drop_database, postgres_command, postgres_database
 from tests.system.process import run_command
+from xairouter.doctor import examine
+from xairouter.observe import log
 
 
 def _back_up(database: Path, copy: Path) -> None:
@@ -96,8 +99,12 @@ async def test_a_dump_of_postgresql_opens_in_an_empty_database(tmp_path: Path):
 
 
 async def test_a_copy_from_before_a_take_over_is_refused_while_the_witness_is_newer(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        log, "error", lambda event, **more: said.append((event, more.get("owner", "")))
+    )
     data_dir = tmp_path / "data"
     rig = await start_rig(data_dir)
     rig.is_beside = True
@@ -113,7 +120,9 @@ async def test_a_copy_from_before_a_take_over_is_refused_while_the_witness_is_ne
     restored = await start_rig(data_dir, beside=rig)
     restored.is_beside = False
     try:
-        assert (await restored.chat()).code == "invalid_api_key"
+        for _ in range(2):
+            assert (await restored.chat()).code == "invalid_api_key"
+        assert said == [("vault_refused", rig.owner_id)], "the log says why, once"
         witness = data_dir / "vault-witness"
         lines = witness.read_text().splitlines(keepends=True)
         assert all(line.startswith(rig.owner_id) for line in lines)
@@ -127,3 +136,28 @@ async def test_a_copy_from_before_a_take_over_is_refused_while_the_witness_is_ne
     finally:
         await again.stop()
         await again.standin.stop()
+
+
+async def test_a_damaged_witness_locks_nobody_out_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data_dir = tmp_path / "data"
+    rig = await start_rig(data_dir)
+    rig.is_beside = True
+    await rig.add_provider_key()
+    await rig.stop()
+    witness = data_dir / "vault-witness"
+    whole = witness.read_bytes()
+    witness.write_bytes(whole.replace(b" v3 ", b" v3 f", 1))
+    said: list[tuple[str, Any]] = []
+    monkeypatch.setattr(log, "error", lambda event, **more: said.append((event, more.get("at"))))
+    again = await start_rig(data_dir, beside=rig)
+    again.is_beside = False
+    try:
+        assert said == [("witness_damaged", [0])]
+        assert (await again.chat()).status == 200
+    finally:
+        await again.stop()
+    found = {one.what: one for one in await examine(again.house.settings, offline=True)}
+    assert found["vault witness"].state == "bad"
+    assert str(witness) in found["vault witness"].says

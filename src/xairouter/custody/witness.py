@@ -12,13 +12,20 @@ half.
 
 File ``vault-witness`` in the data directory, one line a note, the last one of an owner counts::
 
-    owner-id epoch v2 commitment (SHA-256 of the public key, 64 hexadecimal digits)
+    owner-id epoch v3 commitment checksum
+
+The commitment is the SHA-256 of the public key, in 64 hexadecimal digits; the checksum the CRC-32 of
+the line before it, in 8, so that a line that the disk has altered locks nobody out: it counts as not
+there, and is told. Lines of form v2 end with the commitment.
 """
 
 import hmac
+import os
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from zlib import crc32
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
@@ -28,7 +35,7 @@ from xairouter.custody.vault import OpenVault, root_key
 from xairouter.domain.successions import Succession
 from xairouter.errors import CustodyError
 
-_FORM = "v2"
+_FORM, _WITHOUT_CHECKSUM = "v3", "v2"
 
 
 class UnknownVaultError(CustodyError):
@@ -46,6 +53,8 @@ class Witness:
         self._path = path
         self._notes: dict[str, tuple[int, str]] = {}
         self._read_to = 0
+        self.damaged: list[int] = []
+        """Where lines begin that are none, as far as the file was read."""
 
     @property
     def owners(self) -> int:
@@ -81,8 +90,14 @@ class Witness:
         commitment = commitment_of(vault)
         self._notes[vault.owner_id] = (vault.epoch, commitment)
         if self._path is not None:
-            with self._path.open("a", encoding="ascii") as file:
-                file.write(f"{vault.owner_id} {vault.epoch} {_FORM} {commitment}\n")
+            line = f"{vault.owner_id} {vault.epoch} {_FORM} {commitment}"
+            with self._path.open("a+b") as file:
+                # Behind a line that was cut off, the next one would be a part of it.
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                cut_off = file.read(1) not in (b"", b"\n")
+                whole = f"{line} {_checksum(line)}\n"
+                file.write((b"\n" if cut_off else b"") + whole.encode("ascii"))
 
     def follow(self, vault: OpenVault, said: Sequence[Succession]) -> None:
         """Accept a vault that the known one named its successor, in one step or several; raises
@@ -105,11 +120,35 @@ class Witness:
             file.seek(self._read_to)
             data = file.read()
         whole, newline, _ = data.rpartition(b"\n")
+        at = self._read_to
         self._read_to += len(whole) + len(newline)
-        for line in whole.decode("ascii", "replace").splitlines():
-            words = line.split(" ")
-            if len(words) == 4 and words[1].isdigit() and words[2] == _FORM:
-                self._notes[words[0]] = (int(words[1]), words[3])
+        for line in whole.split(b"\n"):
+            noted = _noted(line)
+            if noted is not None:
+                self._notes[noted[0]] = noted[1]
+            elif line:
+                self.damaged.append(at)
+            at += len(line) + 1
+
+
+_LINE = re.compile(rb"(([!-~]+) ([0-9]{1,10}) (v2|v3) ([0-9a-f]{64}))(?: ([0-9a-f]{8}))?")
+
+
+def _noted(line: bytes) -> tuple[str, tuple[int, str]] | None:
+    """What a line notes: of which owner, and the epoch and the commitment. None if it is none."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return None
+    said, owner_id, epoch, form, commitment, checksum = (
+        "" if part is None else part.decode() for part in found.groups()
+    )
+    if checksum != ("" if form == _WITHOUT_CHECKSUM else _checksum(said)):
+        return None
+    return owner_id, (int(epoch), commitment)
+
+
+def _checksum(said: str) -> str:
+    return f"{crc32(said.encode('ascii')):08x}"
 
 
 def succession(vault: OpenVault, successor: OpenVault) -> Succession:

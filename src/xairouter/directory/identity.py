@@ -12,13 +12,16 @@ from xairouter.custody.formats import is_api_key, look_up_id
 from xairouter.custody.room import Strongroom
 from xairouter.custody.vault import OpenVault
 from xairouter.custody.witness import OutdatedVaultError, UnknownVaultError
-from xairouter.directory.directory import Directory
+from xairouter.directory.directory import Directory, Known
 from xairouter.domain.calls import Refusal
 from xairouter.domain.slots import AHEAD_MS, LIVES_MS, Slot, SlotPurpose
 from xairouter.errors import CustodyError, ErrorCode, StorageError
+from xairouter.observe import log
 from xairouter.policy.decide import admit
 from xairouter.policy.interface import Caller, OwnerView
 
+MOST_TOLD = 1000
+"""Owners of whom it is said once that their vaults are refused."""
 _INVALID = Refusal(ErrorCode.INVALID_API_KEY, "No valid XAI API key came with the request.")
 
 
@@ -38,6 +41,7 @@ class Identifier:
     def __init__(self, directory: Directory, room: Strongroom) -> None:
         self._directory = directory
         self._room = room
+        self._told: set[str] = set()
 
     async def resolve(self, headers: dict[bytes, bytes], query: bytes) -> Identity | Refusal:
         """The identity behind a request's credential, or why there is none."""
@@ -81,12 +85,22 @@ class Identifier:
         except OutdatedVaultError:
             # What was read before a re-key is read once more; a database rolled back stays refused.
             if is_again or known is None:
-                return _INVALID
+                return self._refused(known, "it is older than one seen here")
             self._directory.drop(known.slot.owner_id)
             return await self._open(secret, purpose, is_again=True)
+        except UnknownVaultError:
+            return self._refused(known, "it is another than the one seen here")
         except CustodyError:
             return _INVALID
         return Identity(known.caller, view, vault, handle)
+
+    def _refused(self, known: Known | None, why: str) -> Refusal:
+        """Log once an owner why keys are refused that may be right: their clients cannot tell."""
+        owner_id = known.slot.owner_id if known is not None else ""
+        if owner_id not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(owner_id)
+            log.error("vault_refused", owner=owner_id, why=f"By vault-witness, {why}.")
+        return _INVALID
 
 
 def is_living(slot: Slot, now_ms: int) -> bool:

@@ -301,6 +301,56 @@ def test_a_take_over_noted_by_one_process_is_known_to_another(tmp_path: Path):
         there.check(old)
 
 
+def test_an_altered_line_of_the_witness_is_told_and_notes_nothing(tmp_path: Path):
+    """Whichever bit of the file the disk has turned over."""
+    file = tmp_path / "witness"
+    witness = Witness(file)
+    vaults = [vault.new_vault(f"acc_{name}") for name in "abc"]
+    for one in vaults:
+        witness.check(one)
+    whole = file.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for at in range(len(whole)):
+        altered = bytearray(whole)
+        altered[at] ^= 1 << at % 8
+        file.write_bytes(altered)
+        found = Witness(file)
+        # A line's end belongs to the next line, too; the last one's leaves a line without an end.
+        hit = 2 if whole[at] == 10 and at + 1 < len(whole) else 1
+        assert found.owners == len(lines) - hit, at
+        assert bool(found.damaged) or at + 1 == len(whole), at
+        if at % 40 == 0:
+            for one in vaults:
+                found.check(one)
+
+
+def test_a_note_behind_a_line_that_was_cut_off_is_read(tmp_path: Path):
+    file = tmp_path / "witness"
+    first, second, third = (vault.new_vault(f"acc_{name}") for name in "abc")
+    Witness(file).check(first)
+    for cut in range(1, 20, 6):
+        with file.open("ab") as end:
+            end.write(b"acc_z 1 v3 0123456789"[:cut])
+        Witness(file).check(second)
+        Witness(file).check(third)
+        assert Witness(file).owners == 3, cut
+
+
+def test_a_witness_of_before_there_were_checksums_holds(tmp_path: Path):
+    file = tmp_path / "witness"
+    first = vault.new_vault("acc_a", epoch=2)
+    Witness(file).check(first)
+    words = file.read_text().split()
+    file.write_text(f"{words[0]} {words[1]} v2 {words[3]}\n")
+    again = Witness(file)
+    again.check(first)
+    assert not again.damaged
+    for other in (vault.new_vault("acc_a", epoch=2), vault.new_vault("acc_a")):
+        with pytest.raises(CustodyError):
+            again.check(other)
+    assert file.read_text().count("\n") == 1
+
+
 def test_secret_carriers_show_nothing_of_themselves():
     carriers = [
         vault.new_vault("acc_x"),
