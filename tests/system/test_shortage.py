@@ -1,6 +1,7 @@
 """Where this machine has no file descriptors left: calls are told so, and no provider is blamed."""
 
 import contextlib
+import errno
 import os
 import resource
 import subprocess
@@ -52,6 +53,29 @@ async def test_a_local_shortage_is_overloaded_and_no_failure_of_the_providers(ri
     assert {row["provider_key_id"] for row in records} == {key["id"]}
     # None of them counts for what it might have used.
     assert not any(row["cost_usd"] for row in records[1:])
+
+
+SHORT = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EAGAIN", "EADDRNOTAVAIL")
+
+
+@pytest.mark.parametrize("name", SHORT)
+async def test_whatever_this_machine_is_short_of_no_provider_is_blamed(
+    rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Ports, memory, buffers: as the system's own connect says it."""
+    await rig.add_provider_key()
+    assert (await rig.ask("GET", "/v1/models")).status == 200
+
+    async def fails(*_: object, **__: object) -> None:
+        number = getattr(errno, name)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as short:
+        short.setattr("xairouter.upstream.http_client.start_connection", fails)
+        answer = await rig.chat()
+        assert (answer.status, answer.code) == (503, "overloaded")
+    assert rig.house.health.ailing == {}
+    assert (await rig.chat()).status == 200
 
 
 async def test_the_soft_limit_is_raised_to_what_the_system_allows_and_told(rig: Rig):

@@ -3,7 +3,16 @@
 import errno
 import socket
 
-_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+_SHORT = frozenset(
+    {
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.EADDRNOTAVAIL,  # No port is left for a connection to this address.
+    }
+)
 
 
 def is_local_shortage(error: Exception) -> bool:
