@@ -22,7 +22,6 @@ from xairouter.counters.shared import SharedCounters
 from xairouter.counters.valkey import ValkeyCounters
 from xairouter.custody.derive import check_cryptography
 from xairouter.custody.room import Strongroom
-from xairouter.custody.witness import Witness
 from xairouter.directory.bus import ValkeyBus
 from xairouter.directory.directory import Directory
 from xairouter.directory.health import Health
@@ -56,7 +55,7 @@ from xairouter.manage.desk import Desk
 from xairouter.manage.expire import Expiry
 from xairouter.manage.herald import Herald, Target
 from xairouter.manage.links import first_link
-from xairouter.manage.opening import open_database
+from xairouter.manage.opening import open_database, open_witness
 from xairouter.manage.refresh import Refresher
 from xairouter.observe import Metrics, log
 from xairouter.process import Garbage, private_folder
@@ -107,10 +106,8 @@ class House:
         private_folder(settings.data_dir, log.warning)
         locked = lock_files(settings.data_dir, settings.database_file)
         self._held = await hold(locked, shared=bool(settings.valkey_url))
-        witness = Witness(settings.witness_file)
+        witness = open_witness(settings.witness_file)
         await open_database(self.database, witness, settings.shown_database)
-        if witness.damaged:
-            log.error("witness_damaged", file=str(settings.witness_file), at=witness.damaged[:20])
         await self.directory.start()
         self._start_ledger()
         proxy = Proxy.of(settings.provider_proxy) if settings.provider_proxy else None

@@ -59,14 +59,14 @@ class Witness:
     @property
     def owners(self) -> int:
         """Of how many owners a vault is known here."""
-        self._read()
+        self.read()
         return len(self._notes)
 
     def check(self, vault: OpenVault) -> None:
         """Raises CustodyError if the vault contradicts what was seen; notes what is new."""
         commitment = commitment_of(vault)
         if vault.owner_id not in self._notes:
-            self._read()
+            self.read()
         noted = self._notes.get(vault.owner_id)
         if noted is None:
             self.note(vault)
@@ -74,7 +74,7 @@ class Witness:
         epoch, root = noted
         if not hmac.compare_digest(root, commitment) or vault.epoch < epoch:
             # Another process may have renewed the vault since.
-            self._read()
+            self.read()
             epoch, root = self._notes[vault.owner_id]
         if not hmac.compare_digest(root, commitment):
             raise UnknownVaultError("The vault in the database is not the one known here.")
@@ -112,7 +112,7 @@ class Witness:
             raise CustodyError("The vault in the database is older than one already seen here.")
         self.note(vault)
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Take in the lines that were appended since the last look."""
         if self._path is None or not self._path.exists():
             return
