@@ -16,11 +16,14 @@ from tests.servers import valkey_url
 from tests.waiting import until
 from xairouter.accounting.counts import Counts
 from xairouter.counters.interface import Correction, Counted, Counters, Exceeded, Held, Past
+from xairouter.counters.line import Line
 from xairouter.counters.memory import MemoryCounters
+from xairouter.counters.scripts import BY_NAME
 from xairouter.counters.settlements import Settled
 from xairouter.counters.valkey import ValkeyCounters
 from xairouter.policy.limits import WHOLE, Demand, Key
 from xairouter.policy.windows import DAY, MONTH, WINDOWS, Period, period_of
+from xairouter.storage.valkey import valkey_client
 
 UTC = ZoneInfo("UTC")
 START = 1_780_000_000_000
@@ -595,3 +598,31 @@ async def test_a_server_that_is_away_admits_nobody_and_loses_no_settlement():
     assert counters._settlements._queue == []
     await counters.close()
     again.stop()
+
+
+async def test_a_jump_of_the_server_s_clock_begins_a_generation():
+    client = valkey_client(valkey_url())
+    line = Line(client, BY_NAME)
+    names = iter(range(100))
+    now = START
+
+    async def look(step_ms: int) -> tuple[int, int]:
+        nonlocal now
+        now += step_ms
+        found, age_ms = await line.run(
+            "GENERATION", f"xr:generation:{OWNER[0]}", [next(names), now]
+        )
+        return int(found), int(age_ms)
+
+    first = await look(0)
+    assert first == (0, 0)
+    for step in (500, 1500, -2000, 3_500_000, 500):
+        assert (await look(step))[0] == 0, step
+    known = 0
+    for step in (-6000, DAY_MS, -DAY_MS, -400 * DAY_MS, 400 * DAY_MS, 3652 * DAY_MS):
+        found, age_ms = await look(step)
+        assert found != known, step
+        assert age_ms == 0
+        known = found
+        assert await look(1500) == (known, 1500), "counters may begin again, whatever the clock was"
+    await client.aclose()

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rig import Rig, start_rig
-from tests.servers import valkey_url
+from tests.servers import start_valkey, valkey_url
 from tests.system.process import create_owner, start_router
 from tests.system.test_limits import PRICES, _codes, _limit
 from tests.waiting import until
+from xairouter.clock import now_ms
 from xairouter.standin.server import StandIn
+from xairouter.storage.valkey import valkey_client
 
 
 @pytest.fixture
@@ -53,6 +56,46 @@ async def test_a_budget_holds_and_a_limit_set_later_knows_the_past(shared: Rig):
     assert "budget_exhausted" in _codes(answers)
     spent = sum(r["cost_usd"] or 0 for r in await shared.records(expect=45))
     assert 0.2 < spent <= 0.3
+
+
+async def test_a_wrong_clock_of_the_server_forgets_nothing_and_stops_nobody(tmp_path: Path):
+    server = start_valkey()
+    rig = await start_rig(tmp_path, valkey_url=f"valkey://127.0.0.1:{server.port}/0")
+    client = valkey_client(f"valkey://127.0.0.1:{server.port}/0")
+    try:
+        await rig.add_provider_key()
+        await _limit(rig, limits={"rpd": 3})
+        assert _codes([await rig.chat() for _ in range(4)]) == {200: 3, "rate_limited": 1}
+        await rig.records(expect=4)
+        # What one call leaves behind while the server's clock is 400 days ahead.
+        ahead = now_ms() + 400 * 86_400_000
+        await client.hset("xr:generation", mapping={"at": ahead, "seen": ahead})
+        for key in await client.keys("*:c:*"):
+            for name in await client.hkeys(key):
+                if name.isdigit():
+                    await client.hdel(key, name)
+
+        async def is_known_again() -> bool:
+            me = await rig.ask("GET", "/api/v1/me")
+            return me.status == 200 and [one["used"] for one in me.json()["limits"]] == [3]
+
+        await until(is_known_again)
+        assert (await rig.chat()).code == "rate_limited"
+        other = await rig.new_owner("other")
+        rules = {"limits": {"rpd": 3}}
+        path = f"/api/v1/accounts/{other.account.id}/rules"
+        assert (await rig.ask("PUT", path, rules, key=other.api_key)).status == 200
+
+        await rig.add_provider_key(key=other.api_key)
+        await until(partial(_serves, rig, other.api_key))
+    finally:
+        await client.aclose()
+        await rig.stop()
+        server.stop()
+
+
+async def _serves(rig: Rig, key: str) -> bool:
+    return (await rig.chat(key=key)).status == 200
 
 
 async def test_a_killed_instance_leaves_nothing_held(tmp_path: Path):

@@ -1,7 +1,9 @@
 """Which life of the server's data this is: whoever finds no mark there makes one, and every instance
 that finds another mark than before counts its calls under way anew.
 
-A mark holds for one run of the server: one that was started again has lost what it had not saved.
+A mark holds for one run of the server: one that was started again has lost what it had not saved. It
+ends where the server's clock has gone back since an instance looked, or ahead by more than an hour: what
+has left its window by a wrong clock is lost, too.
 """
 
 from xairouter.clock import fresh_id
@@ -24,7 +26,7 @@ class Generation:
 
     async def look(self) -> bool:
         """Look at the mark; whether it is another than before. Raises ValkeyAwayError."""
-        found, age_ms = await self._line.run("GENERATION", KEY, [fresh_id("gen")])
+        found, age_ms = await self._line.run("GENERATION", KEY, [fresh_id("gen"), 0])
         before, self.id = self.id, found.decode()
         self.is_settled = int(age_ms) >= GRACE_MS
         return self.id != before

@@ -10,7 +10,8 @@ Keys of an owner share a hash tag, so that they live in one slot::
     {xr:<owner>}:leases        sorted set: call → when its reservation lapses
     {xr:<owner>}:late          hash: calls that ended and of which nothing was known here → where they count
     {xr:<owner>}:g             which generation the owner's reservations are of
-    xr:generation              hash: which generation the server's data are of (generation.py)
+    xr:generation              hash: which generation the server's data are of, and when an instance
+                               looked last (generation.py)
 
 Kinds of a counter are ``s`` sliding, ``p`` a calendar period, ``e`` ever, ``n`` under way; units are
 ``R`` requests, ``T`` tokens, ``M`` money, ``N`` under way. Time is the server's unless a test gives
@@ -312,15 +313,19 @@ return 1
 GENERATION = (
     _HEAD
     + """
--- ARGV: the next generation. Answers the one that is, and its age.
+-- ARGV: the next generation, now. Answers the one that is, and its age.
 local info = redis.pcall('INFO', 'server')
 local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-local now = clock(0)
-local found = redis.call('HMGET', tag, 'id', 'run', 'at')
-if not found[1] or found[2] ~= run then
+local now = clock(ARGV[2])
+local found = redis.call('HMGET', tag, 'id', 'run', 'at', 'seen')
+local seen = tonumber(found[4] or now)
+-- What has left its window by a wrong clock is gone when the clock is right again.
+local jumped = now < seen - 5000 or now > seen + 3600000
+if not found[1] or found[2] ~= run or jumped then
   found = {ARGV[1], run, string.format('%.0f', now)}
   redis.call('HSET', tag, 'id', found[1], 'run', found[2], 'at', found[3])
 end
+redis.call('HSET', tag, 'seen', string.format('%.0f', now))
 return {found[1], now - tonumber(found[3])}
 """
 )
