@@ -446,6 +446,8 @@ def _dialect_of(path: str) -> str:
         {"num_return_sequences": 50},
         {"tools": [{"type": "image_generation"}]},
         {"tools": [{"type": "web_search"}]},
+        {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+        {"safety_model": "guard"},
         {"web_search_options": {}},
     ],
 )

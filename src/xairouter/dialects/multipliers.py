@@ -43,6 +43,7 @@ class _Body(msgspec.Struct):
     plugins: msgspec.Raw = _NONE
     mcp_servers: msgspec.Raw = _NONE
     thinking_budget: msgspec.Raw = _NONE
+    prediction: msgspec.Raw = _NONE
     modalities: msgspec.Raw = _NONE
     generationConfig: msgspec.Raw = _NONE  # noqa: N815
     generation_config: msgspec.Raw = _NONE
@@ -55,6 +56,8 @@ class _Body(msgspec.Struct):
     use_beam_search: msgspec.Raw = _NONE
     candidate_count: msgspec.Raw = _NONE
     candidateCount: msgspec.Raw = _NONE  # noqa: N815
+    # Together's, a second model that reads question and answer.
+    safety_model: msgspec.Raw = _NONE
     # xAI's: the reply is fetched elsewhere, and its usage with it.
     deferred: msgspec.Raw = _NONE
     # Qwen's searches, Groq's models that run tools by themselves, and Azure's searches of data.
@@ -161,13 +164,19 @@ def _multipliers(read: _Body) -> Steps[Multipliers | Refusal]:
         token_ids,
         tools.reads or any(bytes(getattr(read, name)) not in _NO_READS for name in _READS),
         compacts,
-        _thinking(bytes(read.thinking_budget)),
+        _thinking(bytes(read.thinking_budget)) + _predicted(bytes(read.prediction)),
     )
 
 
 def _thinking(raw: bytes) -> int:
     """Qwen's: beside the maximum of output, which does not bound what the model thinks."""
     return int(raw) if raw.isdigit() and len(raw) <= 12 else 0
+
+
+def _predicted(raw: bytes) -> int:
+    """OpenAI's: what of a prediction is not in the answer is billed as output all the same
+    (platform.openai.com/docs/guides/predicted-outputs)."""
+    return 0 if raw in _ABSENT else -(-len(raw) // BYTES_PER_TOKEN)
 
 
 class _Plugin(msgspec.Struct):

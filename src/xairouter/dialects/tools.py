@@ -54,6 +54,9 @@ _AT_CLIENT = (
 )
 """Beginnings of the kinds whose results the client sends, in the body of its next request."""
 _SEARCHES = ("web_search", "x_search", "googleSearch", "google_search", "enterpriseWebSearch")
+_BUILT_IN = "builtin_function"
+"""Kimi's type of tools that it runs by itself, of which ``$web_search`` is billed by the use, and what
+it finds with the next request (platform.kimi.ai/docs/pricing/tools)."""
 _FREE = frozenset({"functionDeclarations", "function_declarations", "code_execution"})
 """Fields of a tool without a type, Gemini's, that cost nothing but tokens."""
 _GOVERNED = ("type", "max_uses", "tools")
@@ -61,6 +64,13 @@ _RAW = {"type": msgspec.Raw, "max_uses": msgspec.Raw, "tools": msgspec.Raw}
 _IS_EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _TOOL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KIND = msgspec.json.Decoder(str | None)
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+
+
+_FUNCTION = msgspec.json.Decoder(_Function)
 _USES = msgspec.json.Decoder(int | None)
 
 
@@ -124,9 +134,21 @@ def _is_client_search(kind: str, tool: dict[str, msgspec.Raw]) -> bool:
     return kind == "tool_search" and bytes(tool.get("execution", b"")) == b'"client"'
 
 
+def _built_in(tool: dict[str, msgspec.Raw]) -> str:
+    """What one of Kimi's own tools is called, without the mark of such names."""
+    function = bytes(tool.get("function", b"{}"))
+    if isinstance(read_object(function, ("name",)), Refusal):
+        raise msgspec.DecodeError("function")
+    name = _FUNCTION.decode(function).name
+    return (
+        name.removeprefix("$") if name.startswith("$web_search") else f"{_BUILT_IN} {name}".strip()
+    )
+
+
 def _kinds(tool: dict[str, msgspec.Raw]) -> list[str]:
     if "type" in tool:
-        return [_KIND.decode(tool["type"]) or "custom"]
+        kind = _KIND.decode(tool["type"]) or "custom"
+        return [_built_in(tool) if kind == _BUILT_IN else kind]
     if "name" in tool or "function" in tool:
         return ["custom"]
     return [name for name in tool if name not in _FREE]

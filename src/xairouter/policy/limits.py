@@ -197,7 +197,9 @@ def estimate_of(
     return likely
 
 
-_SEARCHES = re.compile(r"search-(?:preview|api)|(?:^|/)sonar|deep-research|:online$")
+_SEARCHES = re.compile(
+    r"search-(?:preview|api)|(?:^|/)(?:sonar|compound(?:-|$))|deep-research|:online$"
+)
 _ONE_SEARCH = re.compile(r"search-(?:preview|api)")
 
 

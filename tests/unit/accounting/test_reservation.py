@@ -34,6 +34,10 @@ def _inside(tool: dict[str, Any]) -> dict[str, Any]:
     return {"tools": [{"type": "namespace", "name": "n", "tools": [tool]}]}
 
 
+def _built_in(name: str) -> dict[str, Any]:
+    return {"type": "builtin_function", "function": {"name": name}}
+
+
 @pytest.mark.parametrize(
     ("prompt", "count"),
     [
@@ -90,6 +94,9 @@ def test_a_tier_reserves_its_own_rates_and_never_less_than_the_base(field: str):
         ({"tools": [{"type": "web_search"}]}, SEARCHES),
         ({"tools": [{"type": "web_search"}], "max_tool_calls": 2}, 2),
         ({"tools": [{"googleSearch": {}}]}, SEARCHES),
+        ({"tools": [_built_in("$web_search")]}, SEARCHES),
+        (_inside(_built_in("$web_search")), SEARCHES),
+        ({"tools": [_built_in("$web_search")], "max_tool_calls": 2}, 2),
         ({"web_search_options": {}}, 1),
         ({"search_parameters": {"mode": "on"}}, SEARCHES),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 0),
@@ -143,12 +150,15 @@ def test_fields_that_multiply_in_unknown_ways_are_named(name: str):
         {"googleMaps": {}},
         {"type": "what_comes_next"},
         {"type": "shell", "environment": {"type": "container_auto"}},
+        {"type": "builtin_function", "function": {"name": "$what_comes_next"}},
+        {"type": "builtin_function", "function": {"name": "web_search"}},
+        {"type": "builtin_function"},
     ],
 )
 def test_paid_tools_of_unknown_price_are_named(tool: dict[str, Any]):
     for holder in ({"tools": [tool]}, _inside(tool)):
         [name] = _read(**holder).unknown
-        assert name in tool or name == tool["type"]
+        assert name in tool or name.startswith(tool["type"])
 
 
 @pytest.mark.parametrize(
@@ -161,6 +171,9 @@ def test_paid_tools_of_unknown_price_are_named(tool: dict[str, Any]):
         b'[{"type":"namespace","tools":[{"type":"web_search","max_uses":9,"max_uses":0}]}]',
         b'[{"type":"function","Type":"web_search"}]',
         b'[["web_search"]]',
+        b'[{"type":"builtin_function","function":{"name":"f","name":"$web_search"}}]',
+        b'[{"type":"builtin_function","function":{"Name":"$web_search"}}]',
+        b'[{"type":"builtin_function","function":["$web_search"]}]',
         b'{"type":"web_search"}',
         b"[" + b",".join([b'{"type":"function"}'] * (MOST_TOOLS + 1)) + b"]",
         b'[{"tools":' * (MOST_LEVELS + 1) + b"[]" + b"}]" * (MOST_LEVELS + 1),
@@ -199,6 +212,9 @@ CHAT, COMPLETIONS = (find("POST", path) for path in (b"/v1/chat/completions", b"
         ("sonar-deep-research", SEARCHES),
         ("o3-deep-research", SEARCHES),
         ("openai/gpt-4o:online", SEARCHES),
+        ("groq/compound-mini", SEARCHES),
+        ("compound-beta", SEARCHES),
+        ("my-compound", 0),
         ("gpt-4o", 0),
         ("solar-pro", 0),
     ],

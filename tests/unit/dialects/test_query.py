@@ -89,6 +89,9 @@ HOSTILE = (
     b"upload_id=a",
     b"passwd=1",
     b"method=GET",
+    # MiniMax's: which of its groups is billed, as OpenAI's organisations are; a client does not choose.
+    b"GroupId=1",
+    b"group_id=1",
     b"updateMask=a",
     b"model=other",
     b"%6dodels[]=other",

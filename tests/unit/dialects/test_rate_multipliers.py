@@ -68,3 +68,21 @@ def test_what_a_model_thinks_beside_its_maximum_is_reserved(given: tuple[bytes, 
     asked = ToReserve(chat, Peek("m", False, 1, choices=2), read, 10, True, (), 1000)
     load = load_of(asked, 1)
     assert (load.output, load.answers) == (1 + given[1], 2)
+
+
+@for_each(
+    ("given", "tokens"),
+    [
+        (b"null", 0),
+        (b'{"type": "content", "content": "' + b"x" * 400 + b'"}', 109),
+        (b'{"type": "content", "content": [{"type": "text", "text": "x"}]}', 16),
+        (b'"' + b"x" * 38 + b'"', 10),
+    ],
+)
+def test_a_prediction_may_be_billed_as_output(given: bytes, tokens: int):
+    read = multipliers_of(b'{"prediction": %s}' % given)
+    assert isinstance(read, Multipliers)
+    assert read.thinking == tokens
+    both = multipliers_of(b'{"thinking_budget": 7, "prediction": %s}' % given)
+    assert isinstance(both, Multipliers)
+    assert both.thinking == tokens + 7
