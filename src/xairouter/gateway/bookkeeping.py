@@ -2,8 +2,9 @@
 
 import msgspec
 
-from xairouter.accounting.cost import NOTHING, SEARCHES, UNKNOWN, Cost, cost_of
+from xairouter.accounting.cost import NOTHING, UNKNOWN, Cost, cost_of
 from xairouter.accounting.counts import final_counts, open_counts
+from xairouter.accounting.left_open import closes_uses, still_open
 from xairouter.accounting.reservation import BYTES_PER_TOKEN
 from xairouter.accounting.usage import GAVE_UP, estimated, text_tokens
 from xairouter.dialects.media import input_tokens_of
@@ -80,7 +81,7 @@ def known_so_far(parts: Parts, work: Work) -> ReplyFields:
         return _reply_fields(work, Usage(), UsageSource.NONE)
     stated = work.meter.peek_usage()
     # The journal's reader does not know what else the request named and asked for.
-    if _is_final(work, stated) and not work.peek.other_models and _says_fees(work, stated):
+    if _is_final(work, stated) and not work.peek.other_models and _closes_uses(work, stated):
         return _reply_fields(work, stated, UsageSource.REPORTED)
     usage = _estimated(work, stated)
     _, cost = _cost(parts, work, usage)
@@ -150,8 +151,10 @@ def _ended(parts: Parts, work: Work) -> _End:
     if _is_final(work, stated):
         version, cost = _cost(parts, work, stated)
         tokens, nano = final_counts(stated, cost, work.reserved)
-        if not _says_fees(work, stated):
-            nano = max(nano, _with_fees(work, cost))
+        if not _closes_uses(work, stated):
+            is_condensed = work.meter is not None and work.meter.tally.is_condensed
+            least = still_open(work.left_open, cost, work.reserved, is_condensed=is_condensed)
+            nano = max(nano, least)
         end = _End(stated, UsageSource.REPORTED, version, cost, tokens, nano)
     elif work.meter is not None and status is not None and 200 <= status < 300:
         end = _open_end(parts, work, _estimated(work, stated))
@@ -170,22 +173,13 @@ def _ended(parts: Parts, work: Work) -> _End:
     return end
 
 
-def _says_fees(work: Work, stated: Usage) -> bool:
-    """Whether a final statement has in it what the request asked for besides tokens: by its provider's
-    own cost, or by how often was searched and the like. Some never say."""
-    if not (work.reserved_fees or work.pays_tools) or stated.cost_nano or work.meter is None:
+def _closes_uses(work: Work, stated: Usage) -> bool:
+    """Whether a final statement tells of all that the request asked for besides tokens."""
+    if work.meter is None:
         return True
     tally = work.meter.tally
-    is_counted = any(name in tally.raw for names in SEARCHES for name in names)
-    return is_counted or (tally.shows_use and not tally.unreadable)
-
-
-def _with_fees(work: Work, cost: Cost) -> int:
-    """What counts at least where it does not."""
-    assert work.meter is not None
-    if work.meter.tally.is_condensed:
-        return work.reserved.nano
-    return cost.at_least + work.reserved_fees
+    is_shown = tally.shows_use and not tally.unreadable
+    return closes_uses(work.left_open, stated, tally.raw, is_shown=is_shown)
 
 
 def _open_end(parts: Parts, work: Work, usage: Usage) -> _End:

@@ -1,11 +1,10 @@
 """Before a call is sent: what it may use is reserved on every account of its path; and afterwards
 what it did use takes its place."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from xairouter.accounting.counts import Counts, counts_of
+from xairouter.accounting.left_open import LeftOpen, may_think_on
 from xairouter.accounting.reservation import Estimate
 from xairouter.clock import now_ms
 from xairouter.counters.interface import Counted, Exceeded, Held
@@ -20,17 +19,16 @@ from xairouter.dialects.multipliers import multipliers_in_steps, multipliers_of
 from xairouter.dialects.paths import makes_output
 from xairouter.directory.prices import prices_to_reserve
 from xairouter.domain.calls import Plan, Refusal
-from xairouter.domain.prices import Price
 from xairouter.domain.records import UsageRecord
 from xairouter.errors import ErrorCode, StorageError
 from xairouter.gateway.work import Parts, Work
 from xairouter.policy.limits import (
     ToReserve,
+    bounds_output,
     counts_anything,
     demands_of,
     estimate_of,
     exceeded,
-    may_think_on,
 )
 from xairouter.policy.windows import MONEY, TOKENS
 from xairouter.providers.table import keep_maximum
@@ -42,16 +40,16 @@ async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
     caller, view = work.identity.caller, work.identity.view
     if not counts_anything(caller):
         return None
-    prices = prices_to_reserve(view, parts.prices, plan.routes, work.peek.other_models)
-    likely = await estimated(parts, work, plan, prices)
-    if isinstance(likely, Refusal):
-        return likely
+    likely = Estimate(0, 0)
+    if work.match.operation.metered:
+        estimated = await _estimate(parts, work, plan)
+        if isinstance(estimated, Refusal):
+            return estimated
+        likely = estimated
     work.reserved_tokens, work.reserved_nano = likely.tokens, likely.nano
     model = plan.routes[0].model
     demands = demands_of(caller, model, likely)
-    if work.reads or likely.searches:
-        work.reserved_fees = likely.fees
-    if work.reads or likely.searches or await _is_open(work, plan):
+    if work.left_open.beyond:
         # Only the provider's final statement says what such a call used.
         work.finishes = any(demand.unit in (TOKENS, MONEY) for demand in demands)
     call = Counted(
@@ -74,21 +72,6 @@ async def reserve(parts: Parts, work: Work, plan: Plan) -> Refusal | None:
     return None
 
 
-async def _is_open(work: Work, plan: Plan) -> bool:
-    """Whether a call may use more than was reserved, and the client none the wiser: media that hold
-    more than their bytes, thoughts that nothing bounds."""
-    operation = work.match.operation
-    if not operation.metered:
-        return False
-    if makes_output(work.match) and may_think_on(
-        work.identity.caller, work.peek, plan.routes, work.keeps_output
-    ):
-        return True
-    if work.look is None:
-        return holds_media(work.body)
-    return await in_slices(holds_media_in_steps(work.body), work.identity.caller.owner_id)
-
-
 async def reserve_again(parts: Parts, work: Work) -> Refusal | None:
     """Before another request: one that broke off may be billed, and what was reserved for it is not
     there for the next. Tokens and money are reserved once more; a refusal where there is no room."""
@@ -109,42 +92,65 @@ async def reserve_again(parts: Parts, work: Work) -> Refusal | None:
     return None
 
 
-async def estimated(
-    parts: Parts, work: Work, plan: Plan, prices: Sequence[Price | None]
-) -> Estimate | Refusal:
-    """What the call may use; a refusal under a budget where that is not known."""
-    if not work.match.operation.metered:
-        return Estimate(0, 0)
+async def _estimate(parts: Parts, work: Work, plan: Plan) -> Estimate | Refusal:
+    """What the call may use, and what that leaves open; a refusal under a budget where it is not
+    known."""
+    view, caller = work.identity.view, work.identity.caller
+    asked = await _asked(parts, work, plan)
+    if isinstance(asked, Refusal):
+        return asked
+    prices = prices_to_reserve(view, parts.prices, plan.routes, work.peek.other_models)
+    likely = estimate_of(view, caller, asked, prices, now_ms())
+    if isinstance(likely, Estimate):
+        more = asked.more
+        work.left_open = LeftOpen(
+            beyond=bool(asked.reads or likely.searches) or await _is_beyond(work, asked),
+            uses=bool(more.unknown or more.searches),
+            fees=likely.fees,
+        )
+    return likely
+
+
+async def _asked(parts: Parts, work: Work, plan: Plan) -> ToReserve | Refusal:
+    """The call as far as it says what it may use."""
+    peek, owner_id = work.peek, work.identity.caller.owner_id
     if work.look is None:
         more = multipliers_of(work.body)
     else:
-        steps = multipliers_in_steps(work.look.top)
-        more = await in_slices(steps, work.identity.caller.owner_id)
+        more = await in_slices(multipliers_in_steps(work.look.top), owner_id)
     if isinstance(more, Refusal):
         return more
     if work.given_tokens is None:
         work.given_tokens = input_tokens_of(work.body)
-    work.reads = reads_elsewhere(work.peek, more, work.body if work.look is None else b"")
-    if work.look is not None and not work.reads:
-        addresses = has_address_in_steps(work.body)
-        work.reads = await in_slices(addresses, work.identity.caller.owner_id)
-    declared = work.peek.declared
-    work.keeps_output = not declared or keep_maximum(plan.routes, declared)
-    asked = ToReserve(
+    given = work.given_tokens
+    reads = reads_elsewhere(peek, more, work.body if work.look is None else b"")
+    if work.look is not None and not reads:
+        reads = await in_slices(has_address_in_steps(work.body), owner_id)
+    if more.token_ids:
+        work.given_tokens += more.token_ids
+    return ToReserve(
         work.match,
-        work.peek,
+        peek,
         more,
-        work.given_tokens,
+        given,
         makes_output(work.match),
         plan.routes,
         parts.output_reserve,
-        work.reads,
-        work.keeps_output,
+        reads,
+        not peek.declared or keep_maximum(plan.routes, peek.declared),
     )
-    work.pays_tools = bool(more.unknown or more.searches)
-    if more.token_ids:
-        work.given_tokens += more.token_ids
-    return estimate_of(work.identity.view, work.identity.caller, asked, prices, now_ms())
+
+
+async def _is_beyond(work: Work, asked: ToReserve) -> bool:
+    """Whether a call may use more than was reserved by thoughts, or by media in its body."""
+    caller = work.identity.caller
+    if asked.makes_output:
+        is_bounded = bounds_output(caller, work.peek, asked.is_kept)
+        if may_think_on((route.model for route in asked.routes), is_bounded=is_bounded):
+            return True
+    if work.look is None:
+        return holds_media(work.body)
+    return await in_slices(holds_media_in_steps(work.body), caller.owner_id)
 
 
 def limit_headers(held: Held) -> list[tuple[bytes, bytes]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from xairouter.accounting.counts import Reserved
+from xairouter.accounting.left_open import NOTHING_OPEN, LeftOpen
 from xairouter.counters.interface import Counters, Held
 from xairouter.custody.room import Strongroom
 from xairouter.dialects.interface import Dialect
@@ -79,15 +80,9 @@ class Work:
     """What is reserved for requests that broke off, while others are tried."""
     reserved_tokens: int | None = None
     reserved_nano: int | None = None
-    reserved_fees: int = 0
-    """How much of that is for searches of the provider's."""
-    pays_tools: bool = False
-    """Whether it asks for tools or the like that the provider may bill besides."""
+    left_open: LeftOpen = NOTHING_OPEN
+    """What that does not cover, and what a final statement has to close."""
     given_tokens: int | None = None
-    keeps_output: bool = True
-    """Whether every route's provider keeps to the output that it declares."""
-    reads: bool = False
-    """Whether its provider may read more than its body."""
     finishes: bool = False
     """Whether its reply is read to its end although the client leaves: limits count what it used."""
     sampler: Sampler | None = None

@@ -5,13 +5,12 @@ matches the model it is mapped to. Before it is sent, an estimate is reserved; a
 really used takes its place.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 
 from xairouter.accounting.cost import rates_now, standard_rates
+from xairouter.accounting.models import own_searches
 from xairouter.accounting.reservation import (
     Estimate,
     Load,
@@ -30,8 +29,6 @@ from xairouter.policy.patterns import matches
 from xairouter.policy.rules import Compiled, compile_text
 from xairouter.policy.windows import LONG, MONEY, REQUESTS, RUNNING, TOKENS, WINDOWS, Unit
 
-SEARCHES = 10
-"""Searches that are reserved for a model that searches by itself as often as it likes."""
 MOST_REMEMBERED = 32
 """Models whose limits a caller remembers."""
 WHOLE = ""
@@ -161,9 +158,9 @@ def load_of(asked: ToReserve, output: int) -> Load:
     searches = more.searches
     for route in asked.routes:
         if route.model:
-            searches = max(searches, _own_searches(route.model))
+            searches = max(searches, own_searches(route.model))
     for model in asked.peek.other_models:
-        searches = max(searches, _own_searches(model))
+        searches = max(searches, own_searches(model))
     if more is PLAIN:
         return Load(given, output, answers, None, searches)
     if asked.match.operation.name == OperationKind.COMPLETIONS:
@@ -197,38 +194,9 @@ def estimate_of(
     return likely
 
 
-_SEARCHES = re.compile(
-    r"search-(?:preview|api)|(?:^|/)(?:sonar|compound(?:-|$))|deep-research|:online$"
-)
-_ONE_SEARCH = re.compile(r"search-(?:preview|api)")
-
-
-@lru_cache(4096)
-def _own_searches(model: str) -> int:
-    """How often a model may search without being given a tool for it."""
-    name = model.lower()
-    if not _SEARCHES.search(name):
-        return 0
-    return 1 if _ONE_SEARCH.search(name) else SEARCHES
-
-
-_THINKS = re.compile(
-    r"(?:^|/)o[1-9](?![\w.])|gpt-(?:[5-9]|oss)|codex|gemini-(?:2\.5|[3-9]|flash|pro)|grok-[3-9]"
-    r"|reason|think|deep-research"
-)
-
-
-@lru_cache(4096)
-def _thinks(model: str) -> bool:
-    return _THINKS.search(model.lower()) is not None
-
-
-def may_think_on(caller: Caller, peek: Peek, routes: Iterable[Route], is_kept: bool) -> bool:
-    """Whether nothing bounds what a model may think, of which no word need pass to the client;
-    ``is_kept`` – every route's provider keeps to the output that the request declares."""
-    if most_output(caller) is not None or (peek.max_output_tokens is not None and is_kept):
-        return False
-    return any(route.model is not None and _thinks(route.model) for route in routes)
+def bounds_output(caller: Caller, peek: Peek, is_kept: bool) -> bool:
+    """Whether the rules, or a declaration that its providers keep to, bound the output."""
+    return most_output(caller) is not None or (peek.max_output_tokens is not None and is_kept)
 
 
 def unknown_multiplier(

@@ -1,11 +1,11 @@
 """Which models may think without a word that passes."""
 
 from tests.rows import for_each
-from xairouter.policy.limits import _thinks
+from xairouter.accounting.models import thinks
 
 
 @for_each(
-    ("model", "thinks"),
+    ("model", "may_think"),
     [
         *((name, True) for name in ("o1", "o3-mini", "openai/o4-mini", "gpt-5", "gpt-5.1-codex")),
         *((name, True) for name in ("gemini-2.5-pro", "google/gemini-3-flash", "x-ai/grok-4")),
@@ -14,5 +14,5 @@ from xairouter.policy.limits import _thinks
         *((name, False) for name in ("gemini-2.0-flash", "llama-3.3-70b", "mistral-large")),
     ],
 )
-def test_names_tell_which_models_think(model: str, thinks: bool):
-    assert _thinks(model) is thinks
+def test_names_tell_which_models_think(model: str, may_think: bool):
+    assert thinks(model) is may_think
