@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -220,6 +220,28 @@ async def test_a_locked_database_stops_no_call_and_loses_no_row(rig: Rig):
         assert {answer.status for answer in answers} == {200}
     await other.close()
     assert len(await rig.records(expect=21)) == 21
+
+
+async def test_the_metric_tells_of_a_journal_that_cannot_be_stored(rig: Rig):
+    await rig.add_provider_key()
+    other = Database(rig.house.settings.effective_database_url)
+
+    async def waiting() -> float:
+        text = (await rig.ask("GET", "/metrics", key=None)).body.decode()
+        [line] = [one for one in text.splitlines() if one.startswith("xairouter_journal_bytes ")]
+        return float(line.rpartition(" ")[2])
+
+    assert (await rig.chat()).status == 200
+    async with other.write():
+        assert (await rig.chat()).status == 200
+        assert await waiting() > 0
+    await other.close()
+    await rig.records(expect=2)
+    await until(lambda: _is_nothing(waiting))
+
+
+async def _is_nothing(measure: Callable[[], Awaitable[float]]) -> bool:
+    return await measure() == 0
 
 
 async def test_management_answers_503_while_the_database_is_away(rig: Rig, monkeypatch):

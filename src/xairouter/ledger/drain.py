@@ -88,7 +88,6 @@ class Drain:
                 telling.add_done_callback(self._telling.discard)
                 await asyncio.shield(telling)
         self._book.journal.drained(set())
-        self._book.metrics.journal.set(self._book.journal.size)
 
     async def _tell(self, settled: Sequence[Settled], settlements: Sequence[Settlement]) -> None:
         try:
