@@ -126,9 +126,8 @@ async def _attacker(rig: Rig) -> str:
     return str(made.api_key)
 
 
-async def _follow(victim: Victim, url: str, **headers: str) -> None:
-    """Open a link in a tab of its own; that it becomes a download is no fault."""
-    page = await victim.context.new_page()
+async def _follow(page: Page, url: str, **headers: str) -> None:
+    """Open a link; that it becomes a download is no fault."""
     await page.set_extra_http_headers(headers)
     try:
         await page.goto(url, wait_until="commit")
@@ -136,7 +135,6 @@ async def _follow(victim: Victim, url: str, **headers: str) -> None:
         if "Download is starting" not in str(error) and "ERR_ABORTED" not in str(error):
             raise
     await page.wait_for_timeout(100)
-    await page.close()
 
 
 @asynccontextmanager
@@ -170,15 +168,16 @@ async def test_a_link_with_the_attacker_s_key_opens_nothing_that_runs(
     rig, url = origin
     key = await _attacker(rig)
     victim, page = await _signed_in(chromium, rig, url)
+    tab = await victim.context.new_page()
     before = await rig.ask("GET", f"/api/v1/accounts/{rig.owner_id}/keys")
     for kind in TYPES:
         typed = (("content-type", kind),) if kind else ()
         rig.standin.scripted = Reply(200, (*typed, *HOSTILE), body=ATTACK.encode())
         for path in (f"/v1/responses/x?key={key}", f"/v1/responses/x/input_items?key={key}"):
-            await _follow(victim, url + path)
+            await _follow(tab, url + path)
         # Even if a link could carry a credential: what the provider says does not run.
         asked = len(rig.standin.requests)
-        await _follow(victim, f"{url}/v1/responses/x", authorization=f"Bearer {key}")
+        await _follow(tab, f"{url}/v1/responses/x", authorization=f"Bearer {key}")
         assert len(rig.standin.requests) == asked + (url != rig.url)
     await page.goto(f"{url}/console/")
     assert victim.ran == []
