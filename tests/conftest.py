@@ -13,6 +13,7 @@ from tests.forked import context
 from tests.patience import PRODUCT, be_patient
 from tests.rig import Rig, start_rig
 from tests.servers import drop_database, postgres_database
+from tests.statements import share_statements
 from xairouter.manage import rehearse
 
 pytest_plugins = ["tests.hangs"]
@@ -38,6 +39,8 @@ structlog.configure(
 )
 
 be_patient()
+
+share_statements()
 
 # A rehearsal's process has the modules already (tests.forked), but in the test that sets this again.
 rehearse._START = context().get_start_method()

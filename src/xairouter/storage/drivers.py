@@ -24,7 +24,7 @@ WRITER_PAUSE_MS = 7000
 """Longer than a busy machine keeps a writer from going on, which would cost it its change."""
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 60
-_POOL_SIZE = 8
+_POOL_SIZE, _POOL_SECONDS = 8, 10
 _WAL_TRIES, _WAL_SECONDS = 100, 0.05
 _WRITERS = 0x78_61_69_72  # "xair": the advisory lock that writers of all instances queue for
 
@@ -84,7 +84,9 @@ class SQLite:
         self._url = url
 
     def engine(self) -> AsyncEngine:
-        made = create_async_engine(self._url, pool_size=_POOL_SIZE, max_overflow=0, pool_timeout=10)
+        made = create_async_engine(
+            self._url, pool_size=_POOL_SIZE, max_overflow=0, pool_timeout=_POOL_SECONDS
+        )
         event.listen(made.sync_engine, "connect", _prepare)
         return made
 
@@ -167,7 +169,7 @@ class PostgreSQL:
             self._url,
             pool_size=_POOL_SIZE,
             max_overflow=0,
-            pool_timeout=10,
+            pool_timeout=_POOL_SECONDS,
             pool_pre_ping=True,
             connect_args={
                 "timeout": _CONNECT_SECONDS,
