@@ -212,6 +212,26 @@ async def test_a_call_without_a_final_statement_counts_for_what_was_reserved(
     await _everything_agrees(ready, used)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_reply_that_states_no_usage_counts_for_what_was_reserved(
+    ready: Rig, dialect: str, stream: bool
+):
+    """It came to a clean end, and nobody can say what it used."""
+    await _budget(ready, day_usd=1.2, total_usd=1.2)
+    path, body = _request(dialect, stream, "fault-no-usage")
+    statuses = []
+    for _ in range(3):
+        statuses.append((await ready.ask("POST", path, body)).status)
+        await _until(lambda: not ready.house.running._calls, "the call has ended")
+    assert statuses == [200, 429, 429], "the second call would not fit any more"
+    record = (await ready.records())[-1]
+    used = await _used(ready)
+    assert used["day"] == pytest.approx(record["reserved_usd"])
+    assert used["day"] >= 0.6
+    await _everything_agrees(ready, used)
+
+
 async def _read(rig: Rig, path: str, body: dict[str, Any], gate: Gate) -> int:
     """Ask, and read what comes; the status."""
     headers = {"authorization": f"Bearer {rig.key}"}
