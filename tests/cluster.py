@@ -132,6 +132,5 @@ async def start_cluster(folder: Path, count: int = 2, **settings: Any) -> AsyncI
             await one.rig.stop()
             one.database.stop()
             one.valkey.stop()
-        if valkey.is_running():
-            valkey.terminate()
+        valkey.terminate()
         drop_database(url)

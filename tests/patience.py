@@ -26,6 +26,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
     # Nobody is held back because the loop runs late.
     "xairouter.gateway.admission": {"LATE_SECONDS": 60.0},
     "xairouter.ledger.adoption": {"WAIT_SECONDS": 60.0},
+    "xairouter.app": {"START_SECONDS": 60.0},
     "xairouter.manage.audits": {"WAIT_SECONDS": 60.0},
     "xairouter.manage.herald": {"_LIMITS": Limits(60, 60), "_WHOLE_SECONDS": 120.0},
     "xairouter.manage.probe": {"_LIMITS": Limits(60, 60), "_WHOLE_SECONDS": 120.0},

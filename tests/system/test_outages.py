@@ -121,9 +121,9 @@ async def test_valkey_away_with_shares_admits_no_more_than_the_limit_in_all(
         for rig in (first, second):
             assert _codes([await rig.chat(key=key) for _ in range(5)]) == {200: 5}
         await _stored(cluster)
+        asked = len(first.standin.requests)
         running = asyncio.create_task(first.chat("fault-slow", key=key))
-        while not len(first.house.running):
-            await asyncio.sleep(0.01)
+        await until(lambda: len(first.standin.requests) > asked)
         for one in cluster.instances:
             getattr(one.valkey, way)()
         # Ten are recorded; of the thirty that are left the first to count admits half, and the other
@@ -160,7 +160,7 @@ async def test_valkey_that_forgets_everything_counts_from_the_records(tmp_path: 
         port = cluster.valkey.port
         cluster.valkey.terminate()
         cluster.valkey._desired_port = port
-        await asyncio.to_thread(cluster.valkey.start)
+        await asyncio.to_thread(cluster.valkey.start, 60)
         # Each instance notices for itself that the server was away, and that it is back.
         async with asyncio.timeout(120):
             answers = [await _known(rig, key) for rig in (first, first, second, first, second)]
@@ -187,7 +187,7 @@ async def test_calls_in_flight_when_valkey_loses_its_data_are_counted(
             port = cluster.valkey.port
             cluster.valkey.terminate()
             cluster.valkey._desired_port = port
-            await asyncio.to_thread(cluster.valkey.start)
+            await asyncio.to_thread(cluster.valkey.start, 60)
             for rig in cluster.rigs:
                 # Whether or not it has noticed, what it counts from here on is in Valkey.
                 async with asyncio.timeout(60):
@@ -306,8 +306,7 @@ async def test_a_clock_that_jumps_ends_no_call_and_counts_none_twice(
         await rig.add_provider_key()
         key = await _limited(rig, limits={"rpm": 5, "rph": 6})
         running = asyncio.create_task(rig.chat("fault-paced", key=key, stream=True))
-        while not len(rig.house.running):
-            await asyncio.sleep(0.01)
+        await until(lambda: rig.standin.requests)
         real = time.time_ns
         monkeypatch.setattr(clock.time, "time_ns", lambda: real() + step * 10**9)  # type: ignore[attr-defined]
         answered = await asyncio.wait_for(running, 120)
@@ -320,7 +319,7 @@ async def test_a_clock_that_jumps_ends_no_call_and_counts_none_twice(
         assert served >= 4
         records = await rig.records()
         assert len([row for row in records if row["status"] == 200]) == served + 1
-        assert all(row["total_ms"] >= 0 and row["total_ms"] < 30_000 for row in records)
+        assert all(row["total_ms"] >= 0 and row["total_ms"] < 3_600_000 for row in records)
     finally:
         monkeypatch.undo()
         await rig.stop()

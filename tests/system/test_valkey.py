@@ -1,10 +1,9 @@
 """Limits and budgets with counters in Valkey, through the real server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -98,6 +97,10 @@ async def _serves(rig: Rig, key: str) -> bool:
     return (await rig.chat(key=key)).status == 200
 
 
+async def _is(found: Awaitable[int], wanted: int) -> bool:
+    return await found == wanted
+
+
 async def test_a_killed_instance_leaves_nothing_held(tmp_path: Path):
     data_dir = tmp_path / "data"
     where = {"XAIROUTER_VALKEY_URL": valkey_url()}
@@ -127,14 +130,13 @@ async def test_a_killed_instance_leaves_nothing_held(tmp_path: Path):
         assert await chat() == 200
         _, me = await router.ask("GET", "/api/v1/me", key)
         used = {one["name"]: one["used"] for one in me["limits"]}
-        reached: list[Any] = []
-        for _ in range(100):
+
+        async def reached() -> int:
             _, page = await router.ask("GET", "/api/v1/usage/records?limit=500", key)
-            reached = [record for record in page["items"] if record["attempts"]]
-            if len(reached) == 4:
-                break
-            await asyncio.sleep(0.05)
-        assert len(reached) == 4, "the three that were killed, and the one that was admitted"
+            return len([record for record in page["items"] if record["attempts"]])
+
+        # The three that were killed, and the one that was admitted.
+        await until(lambda: _is(reached(), 4))
         assert used["rpd"] == 4, "each counts as a request, once"
         await router.terminate()
     finally:
