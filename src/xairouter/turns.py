@@ -1,9 +1,10 @@
-"""Turns of the event loop: who waits for one, and long work that runs a little in each."""
+"""Turns of the event loop, and places for work that takes longer: who waits for one, owner by owner."""
 
 import asyncio
 import time
-from collections import OrderedDict, deque
-from collections.abc import Generator
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -38,6 +39,74 @@ class RoundRobin:
                 waiter.set_result(None)
                 return True
         return False
+
+
+class Places:
+    """Places for work of many owners at once: ``most`` in all, ``each`` for one owner.
+
+    Of those who wait, one owner's goes after another's, and whoever just had a place comes last.
+    While ``common`` or more are taken, an owner gets a place only if it has none, so that a few
+    owners whose work does not end leave something to the others.
+    """
+
+    def __init__(self, most: int, each: int, common: int | None = None) -> None:
+        self._most = most
+        self._each = each
+        self._common = most if common is None else common
+        self._held: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def place(self, whose: str) -> AsyncIterator[None]:
+        """A place from now on until the end of the block."""
+        await self.take(whose)
+        try:
+            yield
+        finally:
+            self.give_back(whose)
+
+    async def take(self, whose: str) -> None:
+        """Wait for a place, which is held until ``give_back``."""
+        if self._may_have(whose):
+            self._held[whose] += 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(whose, deque()).append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():  # It had its place already.
+                self.give_back(whose)
+            raise
+
+    def give_back(self, whose: str) -> None:
+        """A place of this owner is free again."""
+        self._held[whose] -= 1
+        if not self._held[whose]:
+            del self._held[whose]
+        if whose in self._waiting:
+            self._waiting.move_to_end(whose)
+        while self._let_next_go():
+            pass
+
+    def _may_have(self, whose: str) -> bool:
+        taken, own = self._held.total(), self._held.get(whose, 0)
+        return taken < self._most and own < self._each and (not own or taken < self._common)
+
+    def _let_next_go(self) -> bool:
+        """Give a place to whoever is next of those that may have one; False if there is nobody."""
+        whose = next((one for one in self._waiting if self._may_have(one)), None)
+        if whose is None:
+            return False
+        queue = self._waiting[whose]
+        waiter = queue.popleft()
+        self._waiting.move_to_end(whose)
+        if not queue:
+            del self._waiting[whose]
+        if not waiter.done():  # Else it was cancelled meanwhile.
+            self._held[whose] += 1
+            waiter.set_result(None)
+        return True
 
 
 class _LongWork:

@@ -318,10 +318,10 @@ async def test_what_is_seen_once_is_told_although_its_notice_could_not_be_stored
         write, health = rig.house.database.write, rig.house.health
 
         @asynccontextmanager
-        async def failing(**options: Any) -> AsyncIterator[Any]:
+        async def failing(*whose: str, **options: Any) -> AsyncIterator[Any]:
             if where == "begin":
                 raise StorageError("away")
-            async with write(**options) as connection:
+            async with write(*whose, **options) as connection:
                 yield connection
                 raise StorageError("away")
 

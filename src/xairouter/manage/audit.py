@@ -78,7 +78,7 @@ async def _keep(desk: Desk, actor: Actor, report: Report) -> None:
     """Have the next verification go on from here, where that spares it much."""
     if report.entries - report.since < MANY:
         return
-    async with desk.database.write() as connection:
+    async with desk.database.write(actor.owner_id) as connection:
         known = await chain.point_of(connection, actor.owner_id) if report.since else None
         whole_at_ms = known.whole_at_ms if known is not None else now_ms()
         head = bytes.fromhex(report.head)

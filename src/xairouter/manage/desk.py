@@ -103,7 +103,7 @@ async def change(
         refused = ManageError(ErrorCode.FORBIDDEN, f"This XAI API key may not do {verb}.")
     else:
         try:
-            async with desk.database.write() as connection:
+            async with desk.database.write(actor.owner_id) as connection:
                 owner = await owners.get_owner(connection, actor.owner_id)
                 if owner is None:
                     raise ManageError(ErrorCode.NOT_FOUND, "The owner is gone.")
@@ -137,7 +137,7 @@ async def log_refused(
     if stored.wait(key_id):
         return
     stored.count(key_id)
-    async with desk.database.write() as connection:
+    async with desk.database.write(actor.owner_id) as connection:
         await log_operation(connection, actor, verb, target_id, refused.code)
 
 

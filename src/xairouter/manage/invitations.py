@@ -98,7 +98,7 @@ async def accept(desk: Desk, token: str, client_ip: str) -> Secrets:
     account = await find_invitation(desk, token)
     if account is None:
         raise ManageError(ErrorCode.NOT_FOUND, _GONE)
-    async with desk.database.write() as connection:
+    async with desk.database.write(account.owner_id) as connection:
         slot = await keys.find_slot(connection, look_up_id(token))
         vault = _opened(slot, token) if slot is not None and _is_living(slot) else None
         if slot is None or vault is None:

@@ -154,7 +154,8 @@ async def recover(desk: Desk, typed_code: str, client_ip: str) -> Secrets:
     if code is None:
         raise refused
     vault: OpenVault | None = None
-    async with desk.database.write() as connection:
+    # Whose it is, the code has yet to show.
+    async with desk.database.write("recovery") as connection:
         slot = await keys.find_slot(connection, look_up_id(code))
         if slot is None or slot.purpose != SlotPurpose.RECOVERY:
             raise refused

@@ -54,7 +54,7 @@ async def keep_alive(desk: Desk, token: str) -> None:
         ends = min(ends, known.caller.key.expires_at_ms)
     if slot.expires_at_ms is not None and ends - slot.expires_at_ms < _RENEW_MS:
         return
-    async with desk.database.write() as connection:
+    async with desk.database.write(slot.owner_id) as connection:
         await keys.move_slot_expiry(connection, slot.owner_id, slot.id, ends)
         await changes.announce(connection, slot.owner_id, SystemChange.SESSION_KEPT, slot.id)
     await desk.directory.changed(slot.owner_id)

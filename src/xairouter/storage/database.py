@@ -1,7 +1,8 @@
 """Connections and transactions, on whichever database the URL names.
 
 Every commit is forced to disk, because the journal forgets what was stored. Write transactions of
-one process queue up before they take a connection, so that a locked database leaves reading alone.
+one process queue up before they take a connection, so that a locked database leaves reading alone;
+they go by turns of owners, so that nobody's many changes hold up another's.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from xairouter.errors import ERRORS, ErrorCode, StorageError
 from xairouter.storage import migrate
 from xairouter.storage.drivers import driver_for
+from xairouter.turns import Places
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -40,7 +42,7 @@ class Database:
         self._engine = self._driver.engine()
         self._reading = self._driver.reading(self._engine)
         self._snapshots = self._driver.snapshots(self._engine)
-        self._writing = asyncio.Lock()
+        self._writing = Places(most=1, each=1)
 
     @asynccontextmanager
     async def read(self, *, seconds: float | None = READ_SECONDS) -> AsyncIterator[AsyncConnection]:
@@ -65,14 +67,16 @@ class Database:
 
     @asynccontextmanager
     async def write(
-        self, *, seconds: float | None = WRITE_SECONDS
+        self, whose: str = "", *, seconds: float | None = WRITE_SECONDS
     ) -> AsyncIterator[AsyncConnection]:
         """A write transaction, the only one; commits at the end, rolls back on any exception.
+
+        ``whose`` – the owner who waits for it; empty for the installation's own.
 
         Where its commit is not answered in time it may have happened: what is written is such that
         writing it again does no harm.
         """
-        async with self._writing, _connected(self._engine, seconds) as connection:
+        async with self._writing.place(whose), _connected(self._engine, seconds) as connection:
             await self._driver.begin(connection, is_long=seconds is None)
             is_whole = False
             try:

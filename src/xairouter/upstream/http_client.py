@@ -123,7 +123,7 @@ class HttpClient:
     def _pool(self, name: str) -> _Pool:
         found = self._pools.get(name)
         if found is None:
-            found = self._pools[name] = _Pool(Names(self._threads))
+            found = self._pools[name] = _Pool(Names(self._threads, name))
             if len(self._pools) > self.MAX_POOLS:
                 _, oldest = self._pools.popitem(last=False)
                 _let_go(oldest)
