@@ -12,6 +12,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -21,10 +22,12 @@ from xairouter.domain.slots import AHEAD_MS
 from xairouter.errors import StorageError, UpstreamError
 from xairouter.manage.desk import Desk
 from xairouter.manage.notices import close_notices, notice_view, raise_notices
+from xairouter.manage.under_way import UnderWay
 from xairouter.observe import log
 from xairouter.storage import notices, owners, provider_keys
 from xairouter.storage.notices import Delivery, NoticeRow
 from xairouter.storage.owners import OwnerRow
+from xairouter.turns import Places
 from xairouter.upstream.interface import Client, Limits, WireRequest
 
 LOOK_EVERY_SECONDS = 1.0
@@ -36,7 +39,9 @@ _CLAIM_MS = 60_000
 _LATEST_MS = max(PAUSES_SECONDS) * 1000 + AHEAD_MS
 _LIMITS = Limits(connect=5, first_byte=10)
 _WHOLE_SECONDS = 20.0
-_BATCH = 50
+_IN_A_ROW = 50
+MOST_TOLD = 32
+"""Owners whose webhooks are told something at once, one notice of each; and the operator's."""
 SECRET_PREFIX = "whsec_"  # noqa: S105 -- the specification's mark of a signing secret
 
 
@@ -64,7 +69,11 @@ def sign(secret: str, notice_id: str, timestamp: int, body: bytes) -> str:
 
 
 class Herald:
-    """One per process; several share the work by claiming notices before they tell them."""
+    """One per process; several share the work by claiming notices before they tell them.
+
+    Each owner's notices are told one after another: a webhook that does not answer holds up the
+    notices of its owner alone.
+    """
 
     def __init__(
         self,
@@ -80,17 +89,25 @@ class Herald:
         self._backlog = backlog
         self._most_backlog = most_backlog
         self._operator = operator
+        self._telling = UnderWay("herald_failed")
+        self._places = Places(MOST_TOLD, 1)
         self._episode: NoticeRow | None = None
         self._is_stored = self._is_told = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch and tell once a second, until told to stop."""
         while await pause(stop, LOOK_EVERY_SECONDS):
-            for work in (self.watch_backlog, self.watch_keys, self.watch_budgets, self.deliver):
+            for work in (
+                self.watch_backlog,
+                self.watch_keys,
+                self.watch_budgets,
+                self.begin_telling,
+            ):
                 try:
                     await work()
                 except Exception as error:  # noqa: BLE001 -- a background loop outlives every failure
                     log.warning("herald_failed", work=work.__name__, reason=str(error))
+        await self._telling.stop()
 
     async def watch_backlog(self) -> None:
         """Tell the operator when the journal fills up, even while the database is away."""
@@ -185,21 +202,48 @@ class Herald:
         self._desk.counters.told(crossed)
 
     async def deliver(self) -> int:
-        """Tell every notice that is due to its webhook; returns how many were told."""
+        """Tell what is due to its webhooks, and wait for all that is under way; returns how many
+        notices were told."""
+        await self.begin_telling()
+        return await self._telling.results()
+
+    async def begin_telling(self) -> None:
+        """Begin to tell what is due, but to those who are being told something."""
         async with self._desk.database.read() as connection:
             now = now_ms()
-            rows = await notices.due(connection, now, now + _LATEST_MS, _BATCH)
-        told = await asyncio.gather(*(self._deliver_one(row) for row in rows))
-        return sum(told)
+            busy = self._telling.names
+            due = await notices.owners_due(connection, now, now + _LATEST_MS, busy)
+        for owner_id in due:
+            self._telling.begin(owner_id, partial(self._deliver_to, owner_id))
 
-    async def _deliver_one(self, row: NoticeRow) -> bool:
+    async def _deliver_to(self, owner_id: str) -> int:
+        """Tell an owner what is due, until its webhook does not take something; how many it took."""
+        if not owner_id:  # The operator's webhook waits for no owner's.
+            return await self._deliver_now(owner_id)
+        async with self._places.place(owner_id):
+            return await self._deliver_now(owner_id)
+
+    async def _deliver_now(self, owner_id: str) -> int:
+        async with self._desk.database.read() as connection:
+            now = now_ms()
+            rows = await notices.due(connection, owner_id, now, now + _LATEST_MS, _IN_A_ROW)
+        told = 0
+        for row in rows:
+            taken = await self._deliver_one(row)
+            if taken is False:
+                break
+            told += taken is True
+        return told
+
+    async def _deliver_one(self, row: NoticeRow) -> bool | None:
+        """Whether the webhook took a notice; None if there was nothing to tell, or nobody."""
         database, owner_id = self._desk.database, row["owner_id"]
         due = row["next_try_ms"]
-        async with database.write() as connection:
+        async with database.write(owner_id) as connection:
             if due is None or not await notices.claim(
                 connection, row["id"], due, now_ms() + _CLAIM_MS
             ):
-                return False
+                return None
             owner = await owners.get_owner(connection, owner_id) if owner_id else None
             target = _target_of(owner) if owner_id else self._operator
         if target is None:
@@ -216,9 +260,9 @@ class Herald:
                 log.warning(
                     "webhook_failed", notice=row["id"], reason=error, again=again is not None
                 )
-        async with database.write() as connection:
+        async with database.write(owner_id) as connection:
             await notices.settle(connection, row["id"], **values)
-        return target is not None and error is None
+        return None if target is None else error is None
 
     async def _tell(self, target: Target, owner_id: str, row: NoticeRow) -> str | None:
         """One signed POST; None if it was taken, else a sentence that says why not."""

@@ -143,14 +143,31 @@ async def close_subject(
     )
 
 
+def _is_due(now_ms: int, latest_ms: int) -> sa.ColumnElement[bool]:
+    """Of a notice whose webhook is to be told now. What is to be told after the latest instant that is
+    possible was noted by a clock that was ahead, and is due."""
+    return sa.or_(notices.c.next_try_ms <= now_ms, notices.c.next_try_ms > latest_ms)
+
+
+async def owners_due(
+    connection: AsyncConnection, now_ms: int, latest_ms: int, without: Iterable[str]
+) -> Sequence[str]:
+    """Whose webhooks are to be told something now, but for some; empty is the installation's."""
+    query = (
+        sa.select(notices.c.owner_id)
+        .where(_is_due(now_ms, latest_ms), notices.c.owner_id.not_in(list(without)))
+        .distinct()
+    )
+    return list((await connection.execute(query)).scalars())
+
+
 async def due(
-    connection: AsyncConnection, now_ms: int, latest_ms: int, limit: int
+    connection: AsyncConnection, owner_id: str, now_ms: int, latest_ms: int, limit: int
 ) -> Sequence[NoticeRow]:
-    """Notices, of any owner, whose webhook is to be told now; the oldest first. What is to be told
-    after the latest instant that is possible was noted by a clock that was ahead, and is due."""
+    """An owner's notices that its webhook is to be told now; the oldest first."""
     query = (
         sa.select(notices)
-        .where(sa.or_(notices.c.next_try_ms <= now_ms, notices.c.next_try_ms > latest_ms))
+        .where(notices.c.owner_id == owner_id, _is_due(now_ms, latest_ms))
         .order_by(notices.c.next_try_ms, notices.c.id)
         .limit(limit)
     )

@@ -97,7 +97,7 @@ class Tries:
             owner_id="acc_1",
             vault=SimpleNamespace(epoch=1),
         )
-        self.desk.database = SimpleNamespace(write=lambda: Transaction())
+        self.desk.database = SimpleNamespace(write=lambda _owner_id: Transaction())
         self.desk.directory = SimpleNamespace(changed=nothing)
         try:
             async with desks.change(self.desk, actor, Permission.PANIC):
