@@ -2,7 +2,8 @@
 provider or hanging webhook hold up nobody else's."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ from aiohttp import web
 
 from tests.rig import SECRET, Rig
 from tests.waiting import until
+from xairouter.custody.slots import reseal_all
 from xairouter.directory.identity import Identifier, Identity
 from xairouter.domain.notices import Notice, Occasion
 from xairouter.domain.permissions import Permission
-from xairouter.manage import herald, probe, refresh
+from xairouter.manage import herald, probe, refresh, vault
 from xairouter.manage.desk import Actor, change
 from xairouter.manage.notices import raise_notices
 from xairouter.upstream.interface import Limits
@@ -190,3 +192,77 @@ async def test_a_provider_that_hangs_delays_no_other_owner_s_check_up(
     await until(rejected)
     rig.standin.rejected.clear()
     assert elsewhere.hanging == 1, "of one owner one key is asked about at a time"
+
+
+class Sealing:
+    """``reseal_all``, which waits for ``let_go`` each time."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self.begun.set()
+        self.let_go.wait()
+        return reseal_all(*args)
+
+
+@pytest.fixture
+def sealing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sealing]:
+    made = Sealing()
+    monkeypatch.setattr(vault, "reseal_all", made)
+    monkeypatch.setattr(vault, "MOST_SEALED_INSIDE", 1, raising=False)
+    yield made
+    made.let_go.set()
+
+
+@pytest.mark.both
+async def test_what_a_deletion_seals_anew_holds_up_no_other_owner_s_change(
+    rig: Rig, sealing: Sealing
+):
+    other = await _neighbour(rig)
+    made = await rig.add_account("gone")
+    path = f"/api/v1/accounts/{made['account']['id']}/keys/{made['key']['id']}"
+    deleting = asyncio.create_task(rig.ask("DELETE", path))
+    await until(sealing.begun.is_set)
+    async with asyncio.timeout(60):
+        answer = await other.ask("POST", "/api/v1/accounts", {"name": "meanwhile"})
+    assert answer.status == 201
+    assert not deleting.done()
+    sealing.let_go.set()
+    assert (await deleting).status == 204
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("most_inside", [0, 32])
+async def test_what_changes_while_a_vault_is_sealed_anew_stays_changed(
+    rig: Rig, sealing: Sealing, monkeypatch: pytest.MonkeyPatch, most_inside: int
+):
+    accounts = {
+        name: await rig.add_account(name) for name in ("gone", "suspended", "ended", "kept")
+    }
+    keys = {
+        name: f"/api/v1/accounts/{made['account']['id']}/keys/{made['key']['id']}"
+        for name, made in accounts.items()
+    }
+    provider_key = await rig.add_provider_key()
+    deleting = asyncio.create_task(rig.ask("DELETE", keys["gone"]))
+    await until(sealing.begun.is_set)
+    accounts["new"] = await rig.add_account("new")
+    changes = [
+        ("PATCH", keys["suspended"], {"status": "suspended"}, 200),
+        ("PATCH", keys["ended"], {"expires_at": "2099-01-01T00:00:00Z"}, 200),
+        ("PATCH", f"/api/v1/provider-keys/{provider_key['id']}", {"name": "renamed"}, 200),
+    ]
+    for method, path, body, status in changes:
+        assert (await rig.ask(method, path, body)).status == status, path
+    monkeypatch.setattr(vault, "MOST_SEALED_INSIDE", most_inside)
+    sealing.let_go.set()
+    assert (await deleting).status == 204
+    served = {name: (await rig.chat(key=made["api_key"])).status for name, made in accounts.items()}
+    assert served == {"gone": 401, "suspended": 401, "ended": 200, "kept": 200, "new": 200}
+    slots = (await rig.ask("GET", "/api/v1/vault")).json()["slots"]
+    assert all(slot["genuine"] for slot in slots)
+    ends = {slot["account_id"]: slot["expires_at"] for slot in slots}
+    assert ends[accounts["ended"]["account"]["id"]].startswith("2099")
+    assert (await rig.ask("PATCH", keys["suspended"], {"status": "active"})).status == 200
+    assert (await rig.chat(key=accounts["suspended"]["api_key"])).status == 200

@@ -16,7 +16,7 @@ from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
 from xairouter.manage.owners import NewKey, Secrets, add_key, checked_name
 from xairouter.manage.rules import checked, prove_ahead, refuse_wider, stored_text
-from xairouter.manage.vault import renew_vault
+from xairouter.manage.vault import renew_vault, renews_vault
 from xairouter.manage.versions import refuse_stale
 from xairouter.manage.views import account_view
 from xairouter.policy.rules import compile_text
@@ -181,6 +181,7 @@ async def _new_parent(made: Change, actor: Actor, account: Account, wanted: str)
     return wanted
 
 
+@renews_vault
 async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive: bool) -> None:
     """Delete an account; tombstones stay so that records remain readable."""
     async with change(desk, actor, Permission.ACCOUNTS_DELETE, account_id) as made:

@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xairouter.clock import fresh_id, now_ms
 from xairouter.counters.interface import Counters
+from xairouter.custody.intake import Sealed
 from xairouter.custody.room import Strongroom
 from xairouter.custody.vault import OpenVault
 from xairouter.directory.directory import Directory
 from xairouter.directory.health import Health
-from xairouter.domain.accounts import Account
+from xairouter.domain.accounts import Account, ProviderKey
 from xairouter.domain.permissions import DONE, ActedBy, Permission, Reach, Result, SystemChange
+from xairouter.domain.slots import Slot
 from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.attempts import AttemptLimits
 from xairouter.manage.audits import Audits
@@ -29,19 +31,36 @@ from xairouter.policy.interface import Caller
 from xairouter.providers.prices import PriceList
 from xairouter.storage import changes, operations, owners
 from xairouter.storage.database import Database
+from xairouter.turns import Places
 from xairouter.upstream.egress import Egress
 
+MOST_RENEWALS = 4
+"""Owners whose vaults are sealed anew at once."""
 MOST_ID = 40
 """The length of an id in storage; what was asked for with a longer one is no id of ours."""
 
 
 @dataclass(frozen=True, slots=True)
+class Resealed:
+    """What a vault holds, by id: as it was read, and sealed for the next epoch (None: it does not
+    open)."""
+
+    fresh: OpenVault = field(repr=False)
+    slots: Mapping[str, tuple[Slot, Slot | None]]
+    keys: Mapping[str, tuple[ProviderKey, Sealed | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: the caller behind an accepted key, with the owner's vault open."""
+    """Who acts: the caller behind an accepted key, with the owner's vault open.
+
+    ``resealed`` – for a change that renews the vault: what was sealed anew before it.
+    """
 
     caller: Caller
     vault: OpenVault = field(repr=False)
     client_ip: str
+    resealed: Resealed | None = field(default=None, repr=False)
 
     @property
     def owner_id(self) -> str:
@@ -64,6 +83,7 @@ class Desk:
     attempts: AttemptLimits = field(default_factory=AttemptLimits)
     rehearsals: Rehearsals = field(default_factory=Rehearsals)
     audits: Audits = field(default_factory=Audits)
+    renewals: Places = field(default_factory=lambda: Places(MOST_RENEWALS, 1))
 
 
 class StaleVaultError(Exception):

@@ -12,7 +12,7 @@ from xairouter.manage.accounts import align_slots
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
 from xairouter.manage.owners import NewKey, Secrets, add_key, checked_name
 from xairouter.manage.sessions import end_sessions_of_keys
-from xairouter.manage.vault import renew_vault
+from xairouter.manage.vault import renew_vault, renews_vault
 from xairouter.storage import keys
 
 MOST_OVERLAP_SECONDS = 90 * 86_400
@@ -117,6 +117,7 @@ async def change_key(
     return replace(key, **values)
 
 
+@renews_vault
 async def delete_key(desk: Desk, actor: Actor, account_id: str, key_id: str) -> None:
     """Delete a key: its slot goes entirely, its name stays for the records."""
     async with change(desk, actor, Permission.KEYS_DELETE, key_id) as made:

@@ -30,7 +30,7 @@ from xairouter.manage.provider_key_fields import (
     validated,
     where_to_send,
 )
-from xairouter.manage.vault import renew_vault
+from xairouter.manage.vault import renew_vault, renews_vault
 from xairouter.manage.versions import refuse_stale
 from xairouter.manage.views import CheckupView
 from xairouter.providers.table import provider_row
@@ -167,6 +167,7 @@ async def get_provider_key(desk: Desk, actor: Actor, key_id: str) -> ProviderKey
     return key
 
 
+@renews_vault
 async def change_provider_key(
     desk: Desk, actor: Actor, key_id: str, intake: Intake, expected: str | None = None
 ) -> ProviderKey:
@@ -242,6 +243,16 @@ async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, intake: In
     fresh = replace(where, **_resealed(actor, old, intake, where.auth, where.endpoints))
     fresh, checkup = await _checked(desk, actor, fresh)
     checkup = _with_warnings(checkup, intake, fresh)
+    await _put(desk, actor, old, fresh, checkup["state"])
+    desk.health.forget(key_id)
+    await desk.database.forget_deleted()
+    return Added(fresh, checkup)
+
+
+@renews_vault
+async def _put(desk: Desk, actor: Actor, old: ProviderKey, fresh: ProviderKey, state: str) -> None:
+    """Store a new secret in an existing key's place."""
+    key_id = old.id
     async with change(desk, actor, Permission.PROVIDER_KEYS_REPLACE, key_id) as made:
         stored = await _stored(made, actor, key_id)
         if stored.revision != old.revision:
@@ -262,13 +273,10 @@ async def replace_provider_key(desk: Desk, actor: Actor, key_id: str, intake: In
             health_why=None,
         )
         await close_notices(made.connection, actor.owner_id, ABOUT_KEYS, key_id)
-        made.detail = {"checkup": checkup["state"]}
+        made.detail = {"checkup": state}
         renewed = await renew_vault(made, actor)
     if renewed is not None:
         desk.room.witness.note(renewed)
-    desk.health.forget(key_id)
-    await desk.database.forget_deleted()
-    return Added(fresh, checkup)
 
 
 def _refuse_keyless(intake: Intake, provider: str) -> None:
@@ -350,6 +358,7 @@ async def test_provider_key(desk: Desk, actor: Actor, key_id: str) -> Added:
     return Added(replace(key, **values), _with_warnings(found.view(), None, key))
 
 
+@renews_vault
 async def delete_provider_key(desk: Desk, actor: Actor, key_id: str) -> Receipt:
     """Delete a key and answer with the receipt, which claims no more than is true."""
     async with change(desk, actor, Permission.PROVIDER_KEYS_DELETE, key_id) as made:

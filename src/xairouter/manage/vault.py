@@ -1,9 +1,10 @@
 """The owner's vault: what is in it, re-key, take-over, a new recovery code, grants, slots."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypedDict
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypedDict, TypeVar
 
 from xairouter.clock import fresh_id, now_ms
 from xairouter.custody.formats import look_up_id
@@ -15,7 +16,15 @@ from xairouter.domain.accounts import KeyScope, KeyStatus, ProviderKey
 from xairouter.domain.permissions import Permission
 from xairouter.domain.slots import Slot, SlotPurpose
 from xairouter.errors import CustodyError, ErrorCode, ManageError
-from xairouter.manage.desk import Actor, Change, Desk, StaleVaultError, change, require
+from xairouter.manage.desk import (
+    Actor,
+    Change,
+    Desk,
+    Resealed,
+    StaleVaultError,
+    change,
+    require,
+)
 from xairouter.manage.owners import OWNER_KEY_NAME, NewKey, Secrets, add_key, add_recovery_code
 from xairouter.manage.views import instant
 from xairouter.storage import keys, owners, provider_keys, successions
@@ -23,6 +32,17 @@ from xairouter.storage import keys, owners, provider_keys, successions
 OLD_CODE_MS = 7 * 86_400_000
 MOST_RENEWED = 1_000
 """Slots and provider keys of a vault that is renewed with each deletion."""
+MOST_SEALED_INSIDE = 32
+"""Of them so many are sealed anew in the transaction of the deletion, which others wait for."""
+P = ParamSpec("P")
+R = TypeVar("R", Slot, ProviderKey)
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class UnsealedError(StaleVaultError):
+    """There is more to seal anew than a transaction may hold others up for: it is to be sealed
+    before, and the change repeated."""
 
 
 class SlotView(TypedDict):
@@ -96,8 +116,9 @@ async def rekey(desk: Desk, actor: Actor) -> Renewed:
         sealed = await provider_keys.list_all(connection, actor.owner_id)
     assert owner is not None
     vault, fresh = actor.vault, next_epoch(actor.vault)
-    moved, foreign = await asyncio.to_thread(reseal_all, vault, fresh, slots)
-    renewed, unopened = await asyncio.to_thread(_reseal_keys, vault, fresh, sealed)
+    async with desk.renewals.place(actor.owner_id):
+        moved, foreign = await asyncio.to_thread(reseal_all, vault, fresh, slots)
+        renewed, unopened = await asyncio.to_thread(_reseal_keys, vault, fresh, sealed)
     async with change(desk, actor, Permission.VAULT_REKEY, actor.owner_id) as made:
         if not await owners.advance_vault(
             made.connection,
@@ -107,11 +128,10 @@ async def rekey(desk: Desk, actor: Actor) -> Renewed:
         ):
             raise StaleVaultError
         await _same_as_read(made, actor, slots, sealed)
-        for slot in moved:
-            await keys.put_slot(made.connection, slot)
+        await keys.put_sealed_slots(made.connection, moved)
         await keys.drop_slots(made.connection, actor.owner_id, [slot.id for slot in foreign])
-        for key_id, blob in renewed.items():
-            await provider_keys.update(made.connection, actor.owner_id, key_id, sealed=blob.sealed)
+        blobs = {key_id: blob.sealed for key_id, blob in renewed.items()}
+        await provider_keys.put_sealed(made.connection, actor.owner_id, blobs)
         made.detail = {"epoch": fresh.epoch, "foreign_slots": len(foreign)}
     await desk.database.forget_deleted()
     return {
@@ -127,7 +147,8 @@ async def renew_vault(made: Change, actor: Actor) -> OpenVault | None:
     in its place, so that the former rows open nothing when they are written back; the vault's witness
     must note the answer once the transaction has committed.
 
-    None, and nothing is renewed, where there are so many slots that this would take seconds.
+    None, and nothing is renewed, where there are so many slots that this would take seconds. Raises
+    UnsealedError where much was not sealed anew before (``renews_vault``), or has changed since.
     """
     connection, vault = made.connection, actor.vault
     slots = await keys.list_slots(connection, actor.owner_id)
@@ -136,18 +157,81 @@ async def renew_vault(made: Change, actor: Actor) -> OpenVault | None:
         return None
     owner = await owners.get_owner(connection, actor.owner_id)
     assert owner is not None
-    fresh = next_epoch(vault)
-    moved, _ = await asyncio.to_thread(reseal_all, vault, fresh, slots)
-    renewed, _ = await asyncio.to_thread(_reseal_keys, vault, fresh, sealed)
+    ready = actor.resealed or Resealed(next_epoch(vault), {}, {})
+    fresh = ready.fresh
+    new_slots = [slot for slot in slots if not _is_as_read(slot, ready.slots)]
+    new_keys = [key for key in sealed if not _is_as_read(key, ready.keys)]
+    if len(new_slots) + len(new_keys) > MOST_SEALED_INSIDE:
+        raise UnsealedError
+    inside = _sealed_anew(vault, fresh, new_slots, new_keys)
+    moved = [_pick(slot.id, inside.slots, ready.slots) for slot in slots]
+    renewed = {key.id: _pick(key.id, inside.keys, ready.keys) for key in sealed}
     if not await owners.advance_vault(
         connection, actor.owner_id, expected_revision=owner.vault_revision, epoch=fresh.epoch
     ):
         raise StaleVaultError
-    for slot in moved:
-        await keys.put_slot(connection, slot)
-    for key_id, blob in renewed.items():
-        await provider_keys.update(connection, actor.owner_id, key_id, sealed=blob.sealed)
+    await keys.put_sealed_slots(connection, [slot for slot in moved if slot is not None])
+    blobs = {key_id: blob.sealed for key_id, blob in renewed.items() if blob is not None}
+    await provider_keys.put_sealed(connection, actor.owner_id, blobs)
     return fresh
+
+
+def renews_vault(
+    verb: Callable[Concatenate[Desk, Actor, P], Awaitable[T]],
+) -> Callable[Concatenate[Desk, Actor, P], Awaitable[T]]:
+    """A verb that calls ``renew_vault``. Where that has much to seal, the verb is done again, with
+    everything sealed beforehand, one of an owner at a time. It raises StaleVaultError where much has
+    changed in between."""
+
+    @wraps(verb)
+    async def done(desk: Desk, actor: Actor, /, *args: P.args, **named: P.kwargs) -> T:
+        try:
+            return await verb(desk, actor, *args, **named)
+        except UnsealedError:
+            pass
+        async with desk.renewals.place(actor.owner_id):
+            ready = replace(actor, resealed=await _seal_before(desk, actor))
+            return await verb(desk, ready, *args, **named)
+
+    return done
+
+
+async def _seal_before(desk: Desk, actor: Actor) -> Resealed:
+    async with desk.database.read() as connection:
+        owner = await owners.get_owner(connection, actor.owner_id)
+        slots = await keys.list_slots(connection, actor.owner_id)
+        sealed = await provider_keys.list_all(connection, actor.owner_id)
+    if owner is None or owner.vault_epoch != actor.vault.epoch:
+        raise StaleVaultError
+    fresh = next_epoch(actor.vault)
+    return await asyncio.to_thread(_sealed_anew, actor.vault, fresh, slots, sealed)
+
+
+def _sealed_anew(
+    vault: OpenVault, fresh: OpenVault, slots: Sequence[Slot], sealed: Sequence[ProviderKey]
+) -> Resealed:
+    moved = {slot.id: slot for slot in reseal_all(vault, fresh, slots)[0]}
+    renewed, _ = _reseal_keys(vault, fresh, sealed)
+    return Resealed(
+        fresh,
+        {slot.id: (slot, moved.get(slot.id)) for slot in slots},
+        {key.id: (key, renewed.get(key.id)) for key in sealed},
+    )
+
+
+def _is_as_read(row: R, read: Mapping[str, tuple[R, object]]) -> bool:
+    """Whether a row still holds the sealed part that was sealed anew."""
+    before = read.get(row.id)
+    if before is None:
+        return False
+    if isinstance(row, Slot):
+        return row.seal_tag == before[0].seal_tag
+    return row.sealed == before[0].sealed
+
+
+def _pick(row_id: str, inside: Mapping[str, tuple[R, S]], before: Mapping[str, tuple[R, S]]) -> S:
+    """What a row was sealed to, in the transaction or before it."""
+    return (inside.get(row_id) or before[row_id])[1]
 
 
 async def _same_as_read(
@@ -253,6 +337,7 @@ async def grant(desk: Desk, actor: Actor) -> SlotView:
     return slot_view(slot, genuine=True)
 
 
+@renews_vault
 async def drop_slot(desk: Desk, actor: Actor, slot_id: str) -> None:
     """Remove a slot; the one of the key in use stays."""
     async with change(desk, actor, Permission.VAULT_DROP_SLOT, slot_id) as made:

@@ -127,6 +127,33 @@ async def put_slot(connection: AsyncConnection, slot: Slot) -> None:
     )
 
 
+_PUT = (
+    slots.update()
+    .where(slots.c.owner_id == sa.bindparam("of_owner"), slots.c.id == sa.bindparam("of_slot"))
+    .values(
+        epoch=sa.bindparam("new_epoch"),
+        ciphertext=sa.bindparam("new_ciphertext"),
+        seal_tag=sa.bindparam("new_seal_tag"),
+    )
+)
+
+
+async def put_sealed_slots(connection: AsyncConnection, sealed: Sequence[Slot]) -> None:
+    """Replace the sealed parts of many slots, in one statement."""
+    rows = [
+        {
+            "of_owner": slot.owner_id,
+            "of_slot": slot.id,
+            "new_epoch": slot.epoch,
+            "new_ciphertext": slot.ciphertext,
+            "new_seal_tag": slot.seal_tag,
+        }
+        for slot in sealed
+    ]
+    if rows:
+        await connection.execute(_PUT, rows)
+
+
 async def move_slot_expiry(
     connection: AsyncConnection, owner_id: str, slot_id: str, expires_at_ms: int
 ) -> None:

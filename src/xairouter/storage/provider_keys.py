@@ -93,6 +93,28 @@ async def update(
     )
 
 
+_PUT = (
+    provider_keys.update()
+    .where(
+        provider_keys.c.owner_id == sa.bindparam("of_owner"),
+        provider_keys.c.id == sa.bindparam("of_key"),
+    )
+    .values(sealed=sa.bindparam("new_sealed"))
+)
+
+
+async def put_sealed(
+    connection: AsyncConnection, owner_id: str, sealed: Mapping[str, bytes]
+) -> None:
+    """Replace what is sealed in many rows, by id, in one statement."""
+    rows = [
+        {"of_owner": owner_id, "of_key": key_id, "new_sealed": blob}
+        for key_id, blob in sealed.items()
+    ]
+    if rows:
+        await connection.execute(_PUT, rows)
+
+
 async def delete(connection: AsyncConnection, owner_id: str, key_id: str) -> None:
     """Remove the row; ``secure_delete`` overwrites it, ``Database.forget_deleted`` empties the log."""
     await connection.execute(
