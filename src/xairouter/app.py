@@ -51,7 +51,7 @@ from xairouter.ledger.book import Book
 from xairouter.ledger.drain import Drain
 from xairouter.ledger.journal import Journal
 from xairouter.locks import hold, let_go, lock_files
-from xairouter.manage.desk import Desk
+from xairouter.manage.desk import Bounds, Desk
 from xairouter.manage.expire import Expiry
 from xairouter.manage.herald import Herald, Target
 from xairouter.manage.links import first_link
@@ -140,6 +140,7 @@ class House:
                 self.directory,
                 seconds=asyncio.get_running_loop().time,
                 vault_at_hand=self.desk.room.at_hand,
+                most_objects=settings.max_objects,
             ).run,
         ):
             self._loops.append(asyncio.create_task(work(self._stop)))
@@ -179,16 +180,14 @@ class House:
             self.counters,
             settings.output_reserve,
             settings.automation_secret,
+            bounds=Bounds(settings.max_accounts, settings.max_api_keys),
         )
-        operator = None
-        if settings.webhook_url:
-            operator = Target(settings.webhook_url, settings.webhook_secret)
         self.herald = Herald(
             self.desk,
             self.client,
             backlog=lambda: self.journal.size,
             most_backlog=settings.journal_max_bytes,
-            operator=operator,
+            operator=Target.at(settings.webhook_url, settings.webhook_secret),
         )
         self.refresher = Refresher(self.desk, asyncio.get_running_loop().time)
 

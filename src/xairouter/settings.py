@@ -89,6 +89,18 @@ class Settings(BaseSettings):
         description="Most calls in flight in one process; above half of them every owner is held to "
         "its equal share.",
     )
+    max_accounts: int = Field(
+        20_000, ge=1, description="Most accounts of one owner, without deleted ones."
+    )
+    max_api_keys: int = Field(
+        50_000, ge=2, description="Most XAI API keys and open invitations of one owner."
+    )
+    max_objects: int = Field(
+        1_000_000,
+        ge=1000,
+        description="Most objects at providers (responses, files and the like) that are remembered of "
+        "one owner; the oldest are forgotten first, once an hour.",
+    )
     output_reserve: int = Field(
         8192,
         ge=1,

@@ -29,7 +29,7 @@ from xairouter.manage.permissions import reach_of
 from xairouter.manage.rehearsals import Rehearsals
 from xairouter.policy.interface import Caller
 from xairouter.providers.prices import PriceList
-from xairouter.storage import changes, operations, owners
+from xairouter.storage import changes, keys, operations, owners
 from xairouter.storage.database import Database
 from xairouter.turns import Places
 from xairouter.upstream.egress import Egress
@@ -68,6 +68,14 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much one owner may have, without what is deleted; ``api_keys`` with open invitations."""
+
+    accounts: int = 20_000
+    api_keys: int = 50_000
+
+
+@dataclass(frozen=True, slots=True)
 class Desk:
     """What verbs work with."""
 
@@ -84,6 +92,7 @@ class Desk:
     rehearsals: Rehearsals = field(default_factory=Rehearsals)
     audits: Audits = field(default_factory=Audits)
     renewals: Places = field(default_factory=lambda: Places(MOST_RENEWALS, 1))
+    bounds: Bounds = Bounds()
 
 
 class StaleVaultError(Exception):
@@ -131,6 +140,8 @@ async def change(
                     raise StaleVaultError
                 made = Change(connection, target_id)
                 yield made
+                if verb in _ADDING:
+                    await _refuse_more(connection, actor.owner_id, desk.bounds)
                 await changes.announce(
                     connection, actor.owner_id, verb, made.target_id or actor.owner_id
                 )
@@ -146,6 +157,32 @@ async def change(
         return
     await log_refused(desk, actor, verb, target_id, refused)
     raise refused
+
+
+_ADDING = frozenset(
+    {
+        Permission.ACCOUNTS_CREATE,
+        Permission.KEYS_CREATE,
+        Permission.KEYS_INVITE,
+        Permission.KEYS_ROTATE,
+        Permission.PLAYGROUND_OPEN,
+    }
+)
+
+
+async def _refuse_more(connection: AsyncConnection, owner_id: str, bounds: Bounds) -> None:
+    """Refuse the change under way where it leaves an owner with more than there may be."""
+    if await owners.count_accounts(connection, owner_id) > bounds.accounts:
+        raise ManageError(
+            ErrorCode.CONFLICT,
+            f"An owner has at most {bounds.accounts} accounts here; delete some first.",
+        )
+    if await keys.count_issued(connection, owner_id) > bounds.api_keys:
+        raise ManageError(
+            ErrorCode.CONFLICT,
+            f"An owner has at most {bounds.api_keys} XAI API keys and open invitations here; delete "
+            "some first.",
+        )
 
 
 async def log_refused(

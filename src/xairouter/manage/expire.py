@@ -27,6 +27,8 @@ SLOT_KEPT_MS = 2 * DAY_MS
 """For so long an expired slot opens nothing, and is still there."""
 FORGET_EVERY_SECONDS = 3600.0
 KEPT_CHANGES = 100_000
+KEPT_NOTICES = 5_000
+"""Dismissed notices of an owner; a tenant can make them without end."""
 SLICE = 1000
 """Rows that go in one transaction."""
 
@@ -62,21 +64,33 @@ async def expire(
     return len(slots)
 
 
-async def forget_old(database: Database, now: int) -> int:
+async def forget_old(database: Database, now: int, most_objects: int | None = None) -> int:
     """Delete usage records past their owner's ``record_days``, the bindings of provider objects that
-    those calls made, and changes that every instance has read; returns how many records. Roll-ups
-    and the chain's hashes stay."""
+    those calls made, or that are more than an owner may have, and changes that every instance has
+    read; returns how many records. Roll-ups and the chain's hashes stay."""
     async with database.write() as connection:
         kept = await owners.record_days(connection)
         for owner_id, days in kept:
             await notices.delete_before(connection, owner_id, now - days * DAY_MS)
+            await notices.delete_beyond(connection, owner_id, KEPT_NOTICES)
         await changes.trim(connection, KEPT_CHANGES)
     forgotten = 0
     for owner_id, days in kept:
         before_ms = now - days * DAY_MS
         forgotten += await _in_slices(database, owner_id, before_ms, records.delete_before)
         await _in_slices(database, owner_id, before_ms, records.forget_objects)
+        await _forget_objects_beyond(database, owner_id, most_objects)
     return forgotten
+
+
+async def _forget_objects_beyond(database: Database, owner_id: str, most: int | None) -> None:
+    """Let go of an owner's oldest provider objects where there are more than so many."""
+    if most is None:
+        return
+    async with database.read() as connection:
+        newest_ms = await records.newest_object_beyond(connection, owner_id, most)
+    if newest_ms is not None:
+        await _in_slices(database, owner_id, newest_ms + 1, records.forget_objects)
 
 
 async def prune_chains(
@@ -90,7 +104,7 @@ async def prune_chains(
     for owner_id, days in kept:
         vault, looked = vault_at_hand(owner_id), SLICE
         while vault is not None and looked == SLICE:
-            async with database.write() as connection:
+            async with database.write(owner_id) as connection:
                 looked = await pruning.prune(
                     connection,
                     pruning.Due(owner_id, format_id("call", now - days * DAY_MS, 0), now),
@@ -110,7 +124,7 @@ async def _in_slices(database: Database, owner_id: str, before_ms: int, forget: 
     """Forget all there is, in slices between which others write."""
     forgotten, gone = 0, SLICE
     while gone == SLICE:
-        async with database.write() as connection:
+        async with database.write(owner_id) as connection:
             gone = await forget(connection, owner_id, before_ms, SLICE)
         forgotten += gone
         await asyncio.sleep(0)
@@ -128,8 +142,10 @@ class Expiry:
         wall_ms: Callable[[], int] = now_ms,
         seconds: Callable[[], float],
         vault_at_hand: Callable[[str], OpenVault | None] = lambda _: None,
+        most_objects: int | None = None,
     ) -> None:
         self._vault_at_hand = vault_at_hand
+        self._most_objects = most_objects
         self._database = database
         self._directory = directory
         self._wall_ms = wall_ms
@@ -160,7 +176,7 @@ class Expiry:
             elif any(due.values()):
                 log.info("forgetting", **due)
             if doubt is None:
-                await forget_old(self._database, wall)
+                await forget_old(self._database, wall, self._most_objects)
                 await prune_chains(self._database, wall, self._vault_at_hand)
         if doubt is None:
             await expire(self._database, self._directory, wall - SLOT_KEPT_MS)

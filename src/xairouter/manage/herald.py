@@ -52,6 +52,11 @@ class Target:
     url: str
     secret: str = field(repr=False)
 
+    @classmethod
+    def at(cls, url: str, secret: str) -> "Target | None":
+        """The target there; None where there is no address."""
+        return cls(url, secret) if url else None
+
 
 def new_webhook_secret() -> str:
     """A fresh signing secret: ``whsec_`` and 32 random bytes in base64."""

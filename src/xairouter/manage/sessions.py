@@ -24,6 +24,8 @@ PLAYGROUND_MS = 3_600_000
 PLAYGROUND = "playground"
 MOST_PLAYGROUND_KEYS = 10
 """Living keys of one session: a page that is loaded anew asks for one anew."""
+MOST_SESSIONS = 100
+"""Open sessions of one key; a further one ends the oldest."""
 _RENEW_MS = 60_000
 
 
@@ -37,6 +39,8 @@ async def open_session(desk: Desk, actor: Actor) -> str:
         place = Place(fresh_id("slot"), SlotPurpose.SESSION, caller.account.id, caller.key.id, ends)
         slot = issue(actor.vault, place, token.encode("ascii"), look_up_id(token))
         await keys.add_slot(made.connection, slot)
+        is_open = await keys.sessions_of(made.connection, actor.owner_id, caller.key.id)
+        await end_sessions(made.connection, actor.owner_id, is_open[:-MOST_SESSIONS])
         made.target_id = slot.id
     return token
 

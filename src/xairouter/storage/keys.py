@@ -188,6 +188,25 @@ async def list_slots(connection: AsyncConnection, owner_id: str) -> Sequence[Slo
     return [_slot(row) for row in await connection.execute(query)]
 
 
+async def count_issued(connection: AsyncConnection, owner_id: str) -> int:
+    """How many XAI API keys and invitations of an owner there are."""
+    query = sa.select(sa.func.count()).where(
+        slots.c.owner_id == owner_id,
+        slots.c.purpose.in_((SlotPurpose.API_KEY, SlotPurpose.INVITATION)),
+    )
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def sessions_of(connection: AsyncConnection, owner_id: str, key_id: str) -> Sequence[Slot]:
+    """The sessions that a key opened, the oldest first."""
+    query = sa.select(slots).where(
+        slots.c.owner_id == owner_id,
+        slots.c.key_id == key_id,
+        slots.c.purpose == SlotPurpose.SESSION,
+    )
+    return [_slot(row) for row in await connection.execute(query.order_by(slots.c.id))]
+
+
 async def drop_slots(connection: AsyncConnection, owner_id: str, slot_ids: Iterable[str]) -> None:
     await connection.execute(
         slots.delete().where(slots.c.owner_id == owner_id, slots.c.id.in_(list(slot_ids)))

@@ -192,6 +192,20 @@ async def settle(connection: AsyncConnection, notice_id: str, **values: Unpack[D
     await connection.execute(notices.update().where(notices.c.id == notice_id).values(**values))
 
 
+async def delete_beyond(connection: AsyncConnection, owner_id: str, most: int) -> None:
+    """Forget dismissed notices but for the newest ones."""
+    dismissed = sa.and_(notices.c.owner_id == owner_id, notices.c.dismissed_at_ms.is_not(None))
+    newest_of_the_rest = (
+        sa.select(notices.c.id)
+        .where(dismissed)
+        .order_by(notices.c.id.desc())
+        .offset(most)
+        .limit(1)
+        .scalar_subquery()
+    )
+    await connection.execute(notices.delete().where(dismissed, notices.c.id <= newest_of_the_rest))
+
+
 async def delete_before(connection: AsyncConnection, owner_id: str, before_ms: int) -> None:
     """Forget dismissed notices from before an instant."""
     await connection.execute(

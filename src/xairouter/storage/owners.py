@@ -331,6 +331,14 @@ async def list_owners(connection: AsyncConnection) -> Sequence[Account]:
     return [_account(row) for row in await connection.execute(query.order_by(accounts.c.id))]
 
 
+async def count_accounts(connection: AsyncConnection, owner_id: str) -> int:
+    """How many accounts an owner's tree has, without deleted ones."""
+    query = sa.select(sa.func.count()).where(
+        accounts.c.owner_id == owner_id, accounts.c.status != AccountStatus.DELETED
+    )
+    return int((await connection.execute(query)).scalar_one())
+
+
 async def record_days(connection: AsyncConnection) -> Sequence[tuple[str, int]]:
     """Each owner, and for how many days its usage records are kept."""
     found = [await get_owner(connection, one.id) for one in await list_owners(connection)]

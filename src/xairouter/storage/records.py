@@ -300,6 +300,21 @@ async def forget_objects(
     return int((await connection.execute(statement)).rowcount)
 
 
+async def newest_object_beyond(connection: AsyncConnection, owner_id: str, most: int) -> int | None:
+    """When the newest of an owner's provider objects was made that is more than there may be; None
+    if there are not so many."""
+    columns = provider_objects.c
+    query = (
+        sa.select(columns.created_at_ms)
+        .where(columns.owner_id == owner_id)
+        .order_by(columns.created_at_ms.desc())
+        .offset(most)
+        .limit(1)
+    )
+    found = (await connection.execute(query)).scalar()
+    return None if found is None else int(found)
+
+
 async def find_objects(
     connection: AsyncConnection, owner_id: str, object_ids: Sequence[str]
 ) -> Sequence[ObjectRow]:
