@@ -4,15 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from xairouter.clock import fresh_id, now_ms
-from xairouter.custody.slots import erased, is_current, seal_to
-from xairouter.custody.vault import OpenVault
 from xairouter.domain.accounts import Account, AccountStatus, KeyScope, KeyStatus
 from xairouter.domain.permissions import Permission
-from xairouter.domain.slots import SlotPurpose
 from xairouter.errors import ErrorCode, ManageError
+from xairouter.manage.aligning import align_slots
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
 from xairouter.manage.owners import NewKey, Secrets, add_key, checked_name
 from xairouter.manage.rules import checked, prove_ahead, refuse_wider, stored_text
@@ -225,33 +221,3 @@ async def delete_account(desk: Desk, actor: Actor, account_id: str, *, recursive
     if renewed is not None:
         desk.room.witness.note(renewed)
     await desk.database.forget_deleted()
-
-
-async def align_slots(
-    connection: AsyncConnection, vault: OpenVault, owner_id: str, top: str
-) -> None:
-    """Make the slots of a subtree's keys follow their status.
-
-    A slot is sealed exactly while its key and every account above it are active: suspending
-    erases the ciphertext, resuming seals anew to a slot that is proven ours.
-    """
-    accounts = set(await owners.subtree_of(connection, owner_id, top))
-    statuses = {
-        key.id: key.status
-        for key in await keys.list_keys(connection, owner_id)
-        if key.account_id in accounts
-    }
-    active: dict[str, bool] = {}
-    for slot in await keys.list_slots(connection, owner_id):
-        if slot.purpose != SlotPurpose.API_KEY or slot.key_id not in statuses:
-            continue
-        if slot.account_id not in active:
-            chain = await owners.chain_of(connection, owner_id, slot.account_id)
-            active[slot.account_id] = bool(chain) and all(
-                a.status == AccountStatus.ACTIVE for a in chain
-            )
-        is_live = active[slot.account_id] and statuses[slot.key_id] == KeyStatus.ACTIVE
-        if is_live and slot.ciphertext is None and is_current(vault, slot):
-            await keys.put_slot(connection, seal_to(vault, slot))
-        elif not is_live and slot.ciphertext is not None:
-            await keys.put_slot(connection, erased(vault, slot))

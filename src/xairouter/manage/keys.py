@@ -8,7 +8,7 @@ from xairouter.domain.accounts import ApiKey, KeyScope, KeyStatus
 from xairouter.domain.permissions import Permission
 from xairouter.domain.slots import SlotPurpose
 from xairouter.errors import ErrorCode, ManageError
-from xairouter.manage.accounts import align_slots
+from xairouter.manage.aligning import align_slots
 from xairouter.manage.desk import Actor, Change, Desk, change, changed_fields, require, within_reach
 from xairouter.manage.owners import NewKey, Secrets, add_key, checked_name
 from xairouter.manage.sessions import end_sessions_of_keys

@@ -8,7 +8,7 @@ invited, again. The recovery code and the automation grant are the owner's way b
 from xairouter.domain.accounts import KeyStatus
 from xairouter.domain.permissions import Permission
 from xairouter.domain.slots import SlotPurpose
-from xairouter.manage.accounts import align_slots
+from xairouter.manage.aligning import align_slots
 from xairouter.manage.desk import Actor, Change, Desk, change
 from xairouter.manage.sessions import end_sessions
 from xairouter.storage import keys, owners
