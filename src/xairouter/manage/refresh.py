@@ -78,7 +78,9 @@ class Refresher:
         due: defaultdict[str, list[ProviderKey]] = defaultdict(list)
         async with self._desk.database.read() as connection:
             for owner in await owners.list_owners(connection):
-                if owner.id in self._refreshing.names or not await self._vault_at_hand(owner.id):
+                if owner.id in self._refreshing.names:
+                    continue
+                if await self._vault_at_hand(owner.id) is None:
                     continue
                 for key in await provider_keys.list_all(connection, owner.id):
                     if key.status == ProviderKeyStatus.ACTIVE and self._is_due(key):

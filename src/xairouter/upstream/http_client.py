@@ -123,7 +123,9 @@ class HttpClient:
     def _pool(self, name: str) -> _Pool:
         found = self._pools.get(name)
         if found is None:
-            found = self._pools[name] = _Pool(Names(self._threads, name))
+            # A webhook has another pool than its owner's calls, and no threads of its own.
+            owner = name.rpartition(":")[2]
+            found = self._pools[name] = _Pool(Names(self._threads, owner))
             if len(self._pools) > self.MAX_POOLS:
                 _, oldest = self._pools.popitem(last=False)
                 _let_go(oldest)

@@ -12,6 +12,8 @@ import pytest
 
 from tests.waiting import until
 from xairouter.upstream import names
+from xairouter.upstream.egress import Egress
+from xairouter.upstream.http_client import HttpClient
 from xairouter.upstream.names import Names, Threads, UnknownNameError
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
@@ -147,3 +149,21 @@ async def test_where_no_thread_can_be_started_its_place_is_free_again(
             await own.resolve("good.example", 443)
     threads._pool = None
     assert await own.resolve("localhost", 443)
+
+
+async def test_an_owner_s_webhook_has_no_threads_beside_those_of_its_calls(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(names, "DEADLINE_SECONDS", 600)
+    client = HttpClient(Egress(allow_private=True))
+    asking = [
+        asyncio.create_task(client._pool(pool).names.resolve(f"hanging-{number}", 443))
+        for pool in ("acc_1", "webhook:acc_1", "acc_2")
+        for number in range(8)
+    ]
+    await until(lambda: resolver.hanging >= 2 * names.AT_ONCE)
+    assert await client._pool("acc_3").names.resolve("good.example", 443) == FOUND
+    assert resolver.hanging == 2 * names.AT_ONCE
+    resolver.let_go.set()
+    await asyncio.gather(*asking)
+    await client.close()
