@@ -140,6 +140,22 @@ async def test_a_client_that_leaves_pays_for_what_its_body_does_not_show(
     await money._everything_agrees(ready, await money._used(ready))
 
 
+@pytest.mark.parametrize("provider", ["qwen", "volcengine", "xai", "deepseek"])
+@pytest.mark.parametrize("bound", ["request", "rules"])
+async def test_a_maximum_bounds_thoughts_only_where_the_provider_has_it_so(
+    rig: Rig, gate: money.Gate, provider: str, bound: str
+):
+    await rig.ask("PUT", "/api/v1/prices", money.PRICES)
+    await rig.add_provider_key(provider=provider, endpoints=rig.endpoints("openai_chat"))
+    rules: dict[str, Any] = {"budget": {"day_usd": 1000}}
+    rules |= {"max_output_tokens": 300} if bound == "rules" else {}
+    await rig.ask("PUT", f"/api/v1/accounts/{rig.owner_id}/rules", rules)
+    asked = {"max_tokens": None} if bound == "rules" else {}
+    record = await _left(rig, gate, *_chat(model="fault-gate-think", **asked))
+    expected = "estimated" if provider == "deepseek" else "reported"
+    assert record["usage_source"] == expected
+
+
 async def test_thoughts_that_the_rules_bound_are_cancelled(ready: Rig, gate: money.Gate):
     rules = {"budget": {"day_usd": 1000}, "max_output_tokens": 300}
     await ready.ask("PUT", f"/api/v1/accounts/{ready.owner_id}/rules", rules)

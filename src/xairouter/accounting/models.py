@@ -41,6 +41,12 @@ HABITS = (
     ),
     Habit(r"(?:^|/)o[1-9](?![\w.])", "platform.openai.com/docs/guides/reasoning", thinks=True),
     Habit(r"gpt-(?:[5-9]|oss)", "platform.openai.com/docs/guides/reasoning", thinks=True),
+    Habit(
+        r"qwq|qwen(?:3|-(?:plus|max|flash|turbo))",
+        "alibabacloud.com/help/en/model-studio/deep-thinking",
+        thinks=True,
+    ),
+    Habit(r"doubao-(?:seed|1[.-]5-thinking)", "volcengine.com/docs/82379/1449737", thinks=True),
     Habit(r"codex", "platform.openai.com/docs/models", thinks=True),
     Habit(
         r"gemini-(?:2\.5|[3-9]|flash|pro)", "ai.google.dev/gemini-api/docs/thinking", thinks=True

@@ -31,7 +31,7 @@ from xairouter.policy.limits import (
     exceeded,
 )
 from xairouter.policy.windows import MONEY, TOKENS
-from xairouter.providers.table import keep_maximum
+from xairouter.providers.table import keep_maximum, think_beside
 from xairouter.turns import in_slices
 
 
@@ -146,6 +146,7 @@ async def _is_beyond(work: Work, asked: ToReserve) -> bool:
     caller = work.identity.caller
     if asked.makes_output:
         is_bounded = bounds_output(caller, work.peek, asked.is_kept)
+        is_bounded = is_bounded and not think_beside(asked.routes)
         if may_think_on((route.model for route in asked.routes), is_bounded=is_bounded):
             return True
     if work.look is None:

@@ -115,6 +115,7 @@ class Provider:
     when asked (``stream_options``); False where they always do, or refuse the field.
     ``output_fields`` maps dialect → the request's fields that bound output, where they are not those
     of ``OUTPUT_FIELDS`` alone; a rule's bound is put into the first.
+    ``thinks_beside`` – dialects in which a maximum of output leaves out what a model thinks.
     ``fails_free`` – it says that requests which fail at its side (5xx) are not billed.
     ``forward_headers`` of a client reach the provider, ``reply_headers`` of a reply the client (``*``:
     any ending), beside what passes for every provider.
@@ -140,6 +141,7 @@ class Provider:
     key_marks: tuple[KeyMark, ...] = ()
     asks_usage: bool = True
     output_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    thinks_beside: frozenset[str] = frozenset()
     fails_free: bool = False
     rejections: tuple[Mark, ...] = (Mark(401, but_not=MISSING_SCOPES),)
     signs: tuple[Sign, ...] = SIGNS

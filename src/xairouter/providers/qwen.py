@@ -12,6 +12,8 @@ QWEN = Provider(
         "openai_embeddings": "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         "anthropic_messages": "https://dashscope-intl.aliyuncs.com/apps/anthropic",
     },
+    # docs: …/model-studio/deep-thinking: thinking_budget alone bounds it
+    thinks_beside=frozenset({"openai_chat"}),
     probe=OPENAI_PROBE,
     keys_url="https://modelstudio.console.alibabacloud.com/",
     usage_url="https://usercenter2-intl.console.alibabacloud.com/billing",

@@ -88,6 +88,11 @@ def keep_maximum(routes: Iterable[Route], declared: Iterable[Declared]) -> bool:
     return True
 
 
+def think_beside(routes: Iterable[Route]) -> bool:
+    """Whether a maximum of output leaves out what a model thinks at the provider of one of the routes."""
+    return any(route.dialect in provider_row(route.key.provider).thinks_beside for route in routes)
+
+
 def probe_for(provider: Provider, endpoints: Mapping[str, str]) -> Probe | None:
     """The probe of a row if it fits the endpoints, else the habit of a dialect among them."""
     if provider is not CUSTOM:

@@ -13,6 +13,8 @@ VOLCENGINE = Provider(
     ),
     # docs: …/docs/82379/1494384 (chat)
     output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
+    # max_tokens bounds the answer alone
+    thinks_beside=frozenset({"openai_chat"}),
     probe=OPENAI_PROBE,
     keys_url="https://console.volcengine.com/ark/region:ark+cn-beijing/apiKey",
     usage_url="https://console.volcengine.com/finance/bill/overview/",

@@ -24,6 +24,8 @@ XAI = Provider(
     endpoints=openai_compatible("https://api.x.ai/v1", "openai_responses"),
     # docs: …/api-reference (chat): max_tokens is deprecated, and taken
     output_fields={"openai_chat": ("max_tokens", "max_completion_tokens")},
+    # max_completion_tokens: “visible output tokens”
+    thinks_beside=frozenset({"openai_chat"}),
     probe=OPENAI_PROBE,
     # docs: …/api-reference (GET /v1/api-key)
     facts=(
