@@ -1,4 +1,4 @@
-.PHONY: help run demo cluster test test-slow coverage check docs bench bench-compare weaken fuzz
+.PHONY: help run demo cluster test test-slow coverage check docs bench bench-compare weaken chaos fuzz
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -35,6 +35,9 @@ bench-compare: ## Say what is better or worse, beyond noise, in the last of two 
 
 weaken: ## Take one guard after the other out, and see that a test notices (about five minutes)
 	@scripts/environment development && .venv/bin/python scripts/weaken.py $(WEAKEN)
+
+chaos: ## Kill, stop, empty and fill everything around a running router (ten minutes; SEED=… repeats)
+	@XAIROUTER_TEST_CHAOS=15 XAIROUTER_TEST_SEED=$(SEED) scripts/test -n 0 -s tests/system/test_chaos.py
 
 fuzz: ## Fuzz what reads from outside, 20,000 examples a property (about ten minutes)
 	@scripts/fuzz

@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -37,6 +39,34 @@ def start_command(
     process = context().Process(target=_command, args=values, daemon=True)
     process.start()
     return process
+
+
+class _Clock:
+    """The wall clock, by so many milliseconds ahead as a file says."""
+
+    def __init__(self, ahead: str) -> None:
+        self._ahead = ahead
+
+    def time_ns(self) -> int:
+        try:
+            with open(self._ahead) as file:
+                ahead = int(file.read() or 0)
+        except FileNotFoundError:
+            ahead = 0
+        return time.time_ns() + ahead * 1_000_000
+
+
+def _turn_clocks(environment: Mapping[str, str]) -> None:
+    """The times of a process that tests may set: how far its wall clock is ahead, and after how many
+    seconds it compares its counters with the records."""
+    from xairouter import clock
+    from xairouter.counters import reconciling
+
+    if ahead := environment.get("XAIROUTER_TEST_CLOCK"):
+        setattr(clock, "time", _Clock(ahead))  # noqa: B010 -- what the module asks for the time
+    if every := environment.get("XAIROUTER_TEST_COMPARE"):
+        often = partial(reconciling.Times, float(every), 1.0)
+        reconciling.Times = often  # type: ignore[assignment, misc]
 
 
 def _command(
@@ -67,6 +97,7 @@ def _command(
     from xairouter.cli import main
 
     be_patient(databases=False)
+    _turn_clocks(environment)
     try:
         main()
     finally:
