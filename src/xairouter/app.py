@@ -55,7 +55,7 @@ from xairouter.manage.desk import Bounds, Desk
 from xairouter.manage.expire import Expiry
 from xairouter.manage.herald import Herald, Target
 from xairouter.manage.links import first_link
-from xairouter.manage.opening import open_database, open_witness
+from xairouter.manage.opening import open_database, open_witness, write_witness
 from xairouter.manage.refresh import Refresher
 from xairouter.observe import Metrics, log
 from xairouter.process import Garbage, private_folder
@@ -214,6 +214,7 @@ class House:
     async def _sweep_vaults(self, stop: asyncio.Event) -> None:
         while await pause(stop, SWEEP_SECONDS):
             self.room.sweep()
+            write_witness(self.room.witness)
 
     def application(self) -> App:
         """The ASGI application: the data plane, and the management plane beside it."""

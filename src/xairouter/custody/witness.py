@@ -53,6 +53,7 @@ class Witness:
         self._path = path
         self._notes: dict[str, tuple[int, str]] = {}
         self._read_to = 0
+        self._unwritten = b""
         self.damaged: list[int] = []
         """Where lines begin that are none, as far as the file was read."""
 
@@ -89,15 +90,28 @@ class Witness:
         """Remember a vault as the owner's, in place of what was known: made here, or taken over."""
         commitment = commitment_of(vault)
         self._notes[vault.owner_id] = (vault.epoch, commitment)
-        if self._path is not None:
-            line = f"{vault.owner_id} {vault.epoch} {_FORM} {commitment}"
+        line = f"{vault.owner_id} {vault.epoch} {_FORM} {commitment}"
+        self._unwritten += f"{line} {_checksum(line)}\n".encode("ascii")
+        self.write()
+
+    def write(self) -> str:
+        """Write what was noted and is not in the file yet; why that is not possible now, else "".
+
+        A vault is noted when it is in the database: its owner must get its secrets all the same.
+        """
+        if self._path is None or not self._unwritten:
+            return ""
+        try:
             with self._path.open("a+b") as file:
                 # Behind a line that was cut off, the next one would be a part of it.
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
                 cut_off = file.read(1) not in (b"", b"\n")
-                whole = f"{line} {_checksum(line)}\n"
-                file.write((b"\n" if cut_off else b"") + whole.encode("ascii"))
+                file.write((b"\n" if cut_off else b"") + self._unwritten)
+        except OSError as error:
+            return error.strerror or str(error)
+        self._unwritten = b""
+        return ""
 
     def follow(self, vault: OpenVault, said: Sequence[Succession]) -> None:
         """Accept a vault that the known one named its successor, in one step or several; raises

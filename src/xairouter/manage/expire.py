@@ -163,6 +163,7 @@ class Expiry:
         if self._sureness.evidence_due:
             self._sureness.compare(wall, await self._newest_of_the_day_before(wall))
         await expire(self._database, self._directory, wall, SlotPurpose.SESSION)
+        await self._database.forget_left()
         doubt = self._sureness.doubt(seconds)
         if seconds >= self._forget_at:
             self._forget_at = seconds + FORGET_EVERY_SECONDS

@@ -30,3 +30,10 @@ def open_witness(path: Path) -> Witness:
     if witness.damaged:
         log.error("witness_damaged", file=str(path), at=witness.damaged[:20])
     return witness
+
+
+def write_witness(witness: Witness) -> None:
+    """Write what was noted and could not be written then; log why that is not possible now."""
+    failure = witness.write()
+    if failure:
+        log.error("witness_write_failed", reason=failure)

@@ -7,7 +7,7 @@ they go by turns of owners, so that nobody's many changes hold up another's.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,7 @@ class Database:
         self._reading = self._driver.reading(self._engine)
         self._snapshots = self._driver.snapshots(self._engine)
         self._writing = Places(most=1, each=1)
+        self._is_left = False
 
     @asynccontextmanager
     async def read(self, *, seconds: float | None = READ_SECONDS) -> AsyncIterator[AsyncConnection]:
@@ -98,9 +99,18 @@ class Database:
 
     async def forget_deleted(self) -> None:
         """After a deletion: empty the places in which the deleted row still stands (SQLite's
-        write-ahead log, PostgreSQL's dead rows)."""
-        async with self.read(seconds=None) as connection:
-            await self._driver.forget_deleted(connection)
+        write-ahead log, PostgreSQL's dead rows). Where that is not possible now it is left to
+        ``forget_left``: who has changed something must get what was made."""
+        self._is_left = True
+        with suppress(StorageError):
+            async with self.read(seconds=None) as connection:
+                await self._driver.forget_deleted(connection)
+            self._is_left = False
+
+    async def forget_left(self) -> None:
+        """Do what ``forget_deleted`` could not."""
+        if self._is_left:
+            await self.forget_deleted()
 
     async def damage(self) -> str | None:
         """A sentence about damage that the database finds in itself, None if it finds none."""

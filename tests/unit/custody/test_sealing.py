@@ -336,6 +336,25 @@ def test_a_note_behind_a_line_that_was_cut_off_is_read(tmp_path: Path):
         assert Witness(file).owners == 3, cut
 
 
+def test_what_cannot_be_noted_now_holds_and_is_written_later(tmp_path: Path):
+    file = tmp_path / "later" / "witness"
+    first, second = vault.new_vault("acc_a"), vault.new_vault("acc_a", epoch=2)
+    witness = Witness(file)
+    witness.check(first)
+    witness.note(second)
+    with pytest.raises(CustodyError):
+        witness.check(first)
+    assert witness.write() == "No such file or directory"
+    file.parent.mkdir()
+    assert witness.write() == ""
+    assert witness.write() == ""
+    again = Witness(file)
+    again.check(second)
+    with pytest.raises(CustodyError):
+        again.check(first)
+    assert len(file.read_bytes().splitlines()) == 2
+
+
 def test_a_witness_of_before_there_were_checksums_holds(tmp_path: Path):
     file = tmp_path / "witness"
     first = vault.new_vault("acc_a", epoch=2)

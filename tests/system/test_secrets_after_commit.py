@@ -1,0 +1,76 @@
+"""Whoever has made a secret gets it, whatever fails once it is in the database: nobody else has it."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy.exc
+
+from tests.rig import Answer, Rig
+from xairouter.manage.expire import Expiry
+
+pytestmark = pytest.mark.own_rig
+
+
+async def _take_over(rig: Rig) -> Answer:
+    return await rig.ask("POST", "/api/v1/me/take-over")
+
+
+async def _recover(rig: Rig) -> Answer:
+    body = {"recovery_code": rig.recovery_code}
+    return await rig.ask("POST", "/api/v1/recover", body, key=None)
+
+
+async def _rotate(rig: Rig) -> Answer:
+    me = (await rig.ask("GET", "/api/v1/me")).json()
+    path = f"/api/v1/accounts/{rig.owner_id}/keys/{me['key']['id']}/rotate"
+    return await rig.ask("POST", path, {"overlap_seconds": 0})
+
+
+async def _create(rig: Rig) -> Answer:
+    return await rig.ask("POST", "/api/v1/accounts", {"name": "team"})
+
+
+WAYS = {"take over": _take_over, "recover": _recover, "rotate": _rotate, "create": _create}
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fails", ["witness", "database"])
+async def test_a_secret_that_was_made_is_shown_whatever_fails_afterwards(
+    rig: Rig, way: str, fails: str, monkeypatch: pytest.MonkeyPatch
+):
+    await rig.add_provider_key()
+    witness, driver = rig.house.settings.witness_file, rig.house.database._driver
+    tried: list[str] = []
+
+    async def away(*_: Any) -> None:
+        tried.append("")
+        raise sqlalchemy.exc.OperationalError("x", {}, Exception("away"))
+
+    with monkeypatch.context() as broken:
+        if fails == "witness":
+            witness.rename(witness.with_name("kept"))
+            witness.mkdir()
+        else:
+            broken.setattr(driver, "forget_deleted", away)
+        made = await WAYS[way](rig)
+        assert made.status in (200, 201), made.body
+        key = made.json()["api_key"]
+        assert (await rig.chat(key=key)).status == 200
+    if fails == "witness":
+        witness.rmdir()
+        witness.with_name("kept").rename(witness)
+        assert rig.house.room.witness.write() == ""
+    elif tried:
+        done: list[str] = []
+        real = driver.forget_deleted
+
+        async def again(connection: Any) -> None:
+            done.append("")
+            await real(connection)
+
+        monkeypatch.setattr(driver, "forget_deleted", again)
+        expiry = Expiry(rig.house.database, rig.house.directory, seconds=lambda: 1.0)
+        await expiry.look()
+        assert done == [""], "what stands in the log is emptied later"
+    assert (await rig.chat(key=key)).status == 200
