@@ -1,11 +1,15 @@
 """Whoever has made a secret gets it, whatever fails once it is in the database: nobody else has it."""
 
+import re
 from typing import Any
 
 import pytest
 import sqlalchemy.exc
 
 from tests.rig import Answer, Rig
+from tests.system.test_console import Browser
+from xairouter.errors import StorageError
+from xairouter.manage import links
 from xairouter.manage.expire import Expiry
 
 pytestmark = pytest.mark.own_rig
@@ -74,3 +78,38 @@ async def test_a_secret_that_was_made_is_shown_whatever_fails_afterwards(
         await expiry.look()
         assert done == [""], "what stands in the log is emptied later"
     assert (await rig.chat(key=key)).status == 200
+
+
+async def _link(rig: Rig, browser: Browser) -> Answer:
+    _, token = await links.make_link(rig.house.database, links.INVITE, "another")
+    return await browser.ask("POST", f"/console/setup/{token}", name="another")
+
+
+async def _invitation(rig: Rig, browser: Browser) -> Answer:
+    link = (await rig.add_account("invited", invite=True))["link"]
+    return await browser.ask("POST", link.removeprefix(rig.url))
+
+
+async def _code(rig: Rig, browser: Browser) -> Answer:
+    return await browser.ask("POST", "/console/recover", code=rig.recovery_code)
+
+
+async def _console(rig: Rig, browser: Browser) -> Answer:
+    return await browser.ask("POST", "/console/settings/take-over", confirm="acme")
+
+
+@pytest.mark.parametrize("way", [_link, _invitation, _code, _console])
+async def test_a_page_shows_its_secrets_also_where_nobody_can_be_signed_in(
+    rig: Rig, way: Any, monkeypatch: pytest.MonkeyPatch
+):
+    browser = Browser(rig)
+    await browser.sign_in()
+
+    async def away(*_: Any) -> str:
+        raise StorageError("away")
+
+    monkeypatch.setattr("xairouter.console.visit.open_session", away)
+    page = await way(rig, browser)
+    assert page.status == 201
+    [key] = set(re.findall(r"sk-Xvs[0-9A-Za-z]{45}", page.body.decode()))
+    assert (await rig.ask("GET", "/api/v1/me", key=key)).status == 200

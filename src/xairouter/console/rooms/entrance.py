@@ -1,5 +1,7 @@
 """The entrance: the one-time links, signing in and out, the recovery code, the theme."""
 
+from contextlib import suppress
+
 from starlette.responses import RedirectResponse, Response
 
 from xairouter.console.origin import local_path
@@ -12,9 +14,10 @@ from xairouter.console.visit import (
     THEMES,
     Visit,
 )
-from xairouter.errors import ErrorCode, ManageError
+from xairouter.errors import ErrorCode, ManageError, StorageError
 from xairouter.manage import invitations, links, owners, sessions
 from xairouter.manage.attempts import Counted, names_of_sign_in
+from xairouter.manage.desk import StaleVaultError
 from xairouter.manage.owners import Secrets
 
 
@@ -53,11 +56,12 @@ async def use_setup(visit: Visit) -> Response:
         if error.code == ErrorCode.NOT_FOUND:
             return visit.render("gone.html", 404)
         return _setup_form(visit, link, error.detail, name)
-    return await _welcome(visit, made)
+    return await welcome(visit, made)
 
 
-async def _welcome(visit: Visit, made: Secrets) -> Response:
-    """The page that shows fresh secrets once, to whoever is to keep them, signed in with them."""
+async def welcome(visit: Visit, made: Secrets) -> Response:
+    """The page that shows fresh secrets once, to whoever is to keep them, signed in with them if that
+    is possible: the page has their only copy."""
     page = visit.render(
         "welcome.html",
         201,
@@ -66,7 +70,8 @@ async def _welcome(visit: Visit, made: Secrets) -> Response:
         can_sign_in=visit.can_sign_in,
     )
     if visit.can_sign_in:
-        await visit.sign_in(page, made.api_key)
+        with suppress(StorageError, ManageError, StaleVaultError):
+            await visit.sign_in(page, made.api_key)
     return page
 
 
@@ -90,7 +95,7 @@ async def use_invitation(visit: Visit) -> Response:
         made = await invitations.accept(visit.desk, token, visit.address)
     except ManageError:
         return visit.render("gone.html", 404)
-    return await _welcome(visit, made)
+    return await welcome(visit, made)
 
 
 async def show_sign_in(visit: Visit) -> Response:
@@ -140,7 +145,7 @@ async def recover(visit: Visit) -> Response:
             can_sign_in=visit.can_sign_in,
         )
     visit.desk.attempts.sign_ins.take_back(counted)
-    return await _welcome(visit, made)
+    return await welcome(visit, made)
 
 
 async def sign_out(visit: Visit) -> Response:

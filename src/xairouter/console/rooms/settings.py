@@ -7,7 +7,7 @@ from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
-from xairouter.console.snippets import filled
+from xairouter.console.rooms.entrance import welcome
 from xairouter.console.visit import SECURITY_HEADERS, Visit, status_of
 from xairouter.domain.permissions import Permission
 from xairouter.errors import ErrorCode, ManageError
@@ -162,15 +162,7 @@ async def take_over(visit: Visit) -> Response:
         )
         return await _page(visit, 422, error=error)
     made = await visit.do(lambda actor: vault.take_over(visit.desk, actor))
-    page = visit.render(
-        "welcome.html",
-        201,
-        made=made,
-        snippets=filled(visit.calls_url, made.api_key),
-        can_sign_in=visit.can_sign_in,
-    )
-    await visit.sign_in(page, made.api_key)
-    return page
+    return await welcome(visit, made)
 
 
 async def export(visit: Visit) -> Response:
