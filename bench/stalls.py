@@ -21,10 +21,12 @@ from typing import Any
 from xairouter.dialects import inflate, media
 from xairouter.dialects.conversation import conversation_of
 from xairouter.dialects.headers import query_for_provider
+from xairouter.dialects.late import STEP
 from xairouter.dialects.look import look_over
-from xairouter.dialects.meter import Meter, UsageStripper
+from xairouter.dialects.meter import Meter
 from xairouter.dialects.multipliers import multipliers_in_steps, multipliers_of
 from xairouter.dialects.paths import find
+from xairouter.dialects.stripping import UsageStripper
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.accounts import Account, ProviderKey
 from xairouter.domain.calls import Refusal
@@ -60,15 +62,17 @@ def packed(before: bytes, part: bytes, after: bytes = b"", free: int = inflate.F
 def reply(dialect: str, content_type: str, encoding: str, data: bytes) -> Steps:
     """A provider's reply, in the pieces in which it comes."""
     meter, stripper = Meter(DIALECTS[dialect], content_type, encoding), UsageStripper()
+    feed = meter.feeder()
     for at in range(0, len(data), WIRE):
-        meter.feed(data[at : at + WIRE])
+        feed(data[at : at + WIRE])
         yield
-        while getattr(meter, "is_behind", False):
-            meter.go_on()
-            yield
+        yield from meter.catching_up()
         if not encoding and content_type == "text/event-stream":
-            stripper.feed(data[at : at + WIRE])
-            yield
+            for start in range(at, min(at + WIRE, len(data)), STEP):
+                stripper.feed(data[start : start + STEP])
+                yield
+    yield from meter.closing()
+    yield
     meter.finish()
 
 

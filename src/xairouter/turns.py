@@ -1,4 +1,10 @@
-"""Turns of the event loop, and places for work that takes longer: who waits for one, owner by owner."""
+"""Turns of the event loop, and places for work that takes longer: who waits for one, owner by owner.
+
+What an owner's calls make the loop do for long is counted as that owner's, however many connections
+it comes from: an owner whose works have run for ``SLICE_SECONDS`` waits for its turn with all of them,
+and in a round of the loop one owner has its turn. So a call of somebody else waits in each of its rounds
+for one slice of those who wait, and at most for the first slice of each who does not yet.
+"""
 
 import asyncio
 import time
@@ -6,12 +12,13 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
 SLICE_SECONDS = 0.002
-"""So long runs a long work in a round of the event loop, and its last step."""
+"""So long an owner's long works run between two of its turns, and their last step."""
+FREE_SECONDS = 0.0002
+"""A step that takes no longer counts for nothing. Nearly all do."""
 
 
 class RoundRobin:
@@ -30,9 +37,17 @@ class RoundRobin:
     def let_next_go(self) -> bool:
         """Let the one go whose turn it is; False if nobody waits."""
         while self.queues:
-            whose, queue = next(iter(self.queues.items()))
-            waiter = queue.popleft()
+            whose = next(iter(self.queues))
             self.queues.move_to_end(whose)
+            if self.let_go(whose):
+                return True
+        return False
+
+    def let_go(self, whose: str) -> bool:
+        """Let the first of an owner's go; False if none waits."""
+        queue = self.queues.get(whose, ())
+        while queue:
+            waiter = queue.popleft()
             if not queue:
                 del self.queues[whose]
             if not waiter.done():  # Else it was cancelled meanwhile.
@@ -109,49 +124,89 @@ class Places:
         return True
 
 
-class _LongWork:
-    """The long works of one event loop: in each of its rounds one of them runs for
-    ``SLICE_SECONDS``."""
+class _LoopTime:
+    """The time of one event loop that owners' long works have used since each owner's last turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._waiting = RoundRobin()
-        self._is_turning = False
+        self._used: OrderedDict[str, float] = OrderedDict()
+        """By owner, in the order of their turns."""
+        loop.call_soon(self._next_turn)
 
-    @property
-    def is_free(self) -> bool:
-        """Whether nobody waits."""
-        return not self._waiting.queues
+    def must_wait(self, whose: str) -> bool:
+        return self._used.get(whose, 0.0) >= SLICE_SECONDS
+
+    def count(self, whose: str, seconds: float) -> None:
+        self._used[whose] = self._used.get(whose, 0.0) + seconds
 
     async def turn(self, whose: str) -> None:
-        """Wait for a turn."""
-        if not self._is_turning:
-            self._is_turning = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
         await self._waiting.wait(whose)
 
     def _next_turn(self) -> None:
-        self._is_turning = self._waiting.let_next_go()
-        if self._is_turning:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        """Of the owner whose turn it is one work goes on; if none waits, what it used is forgotten.
+        Who used little takes no turn."""
+        while self._used:
+            whose, used = next(iter(self._used.items()))
+            if self._waiting.let_go(whose):
+                # What goes on now uses this turn; others of the same owner wait for the next one.
+                self._used[whose] = SLICE_SECONDS
+                self._used.move_to_end(whose)
+                break
+            del self._used[whose]
+            if used >= SLICE_SECONDS:
+                break
+        if self._used:
+            self._loop.call_soon(self._next_turn)
+        else:
+            BUSY.pop(self._loop, None)
 
 
-_LONG_WORK: WeakKeyDictionary[asyncio.AbstractEventLoop, _LongWork] = WeakKeyDictionary()
+BUSY: dict[asyncio.AbstractEventLoop, _LoopTime] = {}
+"""The event loops in which some owner has used time that counts; empty at nearly all times."""
 
 
-async def in_slices(steps: Generator[None, None, T], whose: str = "") -> T:
-    """Long work in short steps. Whenever it has run for ``SLICE_SECONDS`` it waits for its next turn:
-    of all long works one runs in a round of the event loop. Returns what the steps return at their
-    end."""
-    until = time.perf_counter() + SLICE_SECONDS
-    works: _LongWork | None = None
+def must_wait(whose: str) -> bool:
+    """Whether an owner has used so much of the loop that its next work has to wait for a ``turn``."""
+    used = BUSY.get(asyncio.get_running_loop())
+    return used is not None and used.must_wait(whose)
+
+
+def count(whose: str, seconds: float) -> None:
+    """An owner's work has taken so long."""
+    if seconds <= FREE_SECONDS:
+        return
+    loop = asyncio.get_running_loop()
+    used = BUSY.get(loop)
+    if used is None:
+        for one in [one for one in BUSY if one.is_closed()]:
+            del BUSY[one]
+        used = BUSY[loop] = _LoopTime(loop)
+    used.count(whose, seconds)
+
+
+async def turn(whose: str) -> None:
+    """Wait for the owner's turn if it has to."""
+    used = BUSY.get(asyncio.get_running_loop())
+    if used is not None and used.must_wait(whose):
+        await used.turn(whose)
+
+
+async def in_slices(steps: Generator[None, None, T], whose: str) -> T:
+    """An owner's long work in short steps. Whenever the owner's works have run for ``SLICE_SECONDS``
+    they wait for its next turn. Returns what the steps return at their end."""
+    if BUSY:
+        await turn(whose)
+    began = time.perf_counter()
     while True:
         try:
             next(steps)
         except StopIteration as end:
+            count(whose, time.perf_counter() - began)
             result: T = end.value
             return result
-        works = works or _LONG_WORK.setdefault(asyncio.get_running_loop(), _LongWork())
-        if works.is_free and time.perf_counter() < until:
-            continue
-        await works.turn(whose)
-        until = time.perf_counter() + SLICE_SECONDS
+        used = time.perf_counter() - began
+        if used >= SLICE_SECONDS:
+            count(whose, used)
+            await turn(whose)
+            began = time.perf_counter()

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xairouter.dialects import peek as peek_module
-from xairouter.dialects.meter import Meter, UsageStripper
+from xairouter.dialects.meter import Meter
 from xairouter.dialects.output import OWN_NAMES
 from xairouter.dialects.paths import find
 from xairouter.dialects.peek import read_object, splice
 from xairouter.dialects.sse import data_of
+from xairouter.dialects.stripping import UsageStripper
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.calls import Peek, Refusal
 

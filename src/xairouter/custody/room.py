@@ -4,6 +4,7 @@ Authority is cached under the look-up id of the secret that was presented, and n
 provider key is opened for each request, put into its header, and not kept.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,8 +19,10 @@ from xairouter.domain.accounts import ProviderKey
 from xairouter.domain.calls import Outbound
 from xairouter.domain.said import Mark, Said, read_error
 from xairouter.domain.slots import Slot
+from xairouter.domain.steps import Steps
 from xairouter.domain.successions import Succession
 from xairouter.errors import CustodyError, ErrorCode, StaleConnectionError
+from xairouter.turns import in_slices
 from xairouter.upstream.interface import Client, Headers, Limits, Reply, WireRequest
 
 ABSOLUTE_SECONDS = 12 * 3600
@@ -208,7 +211,7 @@ class Strongroom:
                 # Once: a new connection cannot be stale. It is an attempt of its own.
                 is_fresh = True
         del request
-        return await _searched(reply, search, rejections)
+        return await _searched(reply, search, rejections, row.owner_id)
 
 
 def _with_credential(
@@ -227,41 +230,63 @@ def _with_credential(
     return WireRequest(outbound.method, url, tuple(headers), outbound.body, key_id)
 
 
-async def _searched(reply: Reply, search: Search, rejections: tuple[Mark, ...]) -> Reply | Withheld:
-    """The reply if it may pass. 2xx bodies pass unsearched, and SECURITY.md says so."""
+async def _searched(
+    reply: Reply, search: Search, rejections: tuple[Mark, ...], owner_id: str
+) -> Reply | Withheld:
+    """The reply if it may pass. 2xx bodies pass unsearched, and SECURITY.md says so. What an error
+    says is read in its owner's turns."""
     headers = reply.headers
-    heads = "\n".join(map("\n".join, headers))
     if 200 <= reply.status < 300:
-        if search.finds_in_header(heads):
-            reply.headers = _without(headers, search)
+        heads = "\n".join(map("\n".join, headers))
+        if not search.is_quick(heads) or search.finds_in_header(heads):
+            try:
+                reply.headers = await in_slices(_without(headers, search), owner_id)
+            except asyncio.CancelledError:
+                await reply.close()
+                raise
         return reply
     if not 400 <= reply.status < 600:
         # Neither an answer nor an error: nothing of it passes, so nothing is waited for.
         await reply.close()
         return BufferedReply(reply.status, (), b"")
     body = await _read_error(reply)
+    return await in_slices(_judged(reply.status, headers, body, search, rejections), owner_id)
+
+
+def _judged(
+    status: int, headers: Headers, body: bytes, search: Search, rejections: tuple[Mark, ...]
+) -> Steps[BufferedReply | Withheld]:
+    """An error reply, if it may pass."""
     encoding = next((value for name, value in headers if name == "content-encoding"), "")
     text = readable(body, encoding)
     said = Said() if text is None else read_error(text)
-    if any(mark.fits(reply.status, said) for mark in rejections):
-        return Withheld(ErrorCode.PROVIDER_KEY_REJECTED, reply.status, headers)
-    if text is None or await search.finds(heads.encode("latin-1")) or await search.finds(text):
-        return Withheld(ErrorCode.UPSTREAM_ERROR_WITHHELD, reply.status, headers)
+    yield
+    if any(mark.fits(status, said) for mark in rejections):
+        return Withheld(ErrorCode.PROVIDER_KEY_REJECTED, status, headers)
+    heads = "\n".join(map("\n".join, headers)).encode("latin-1")
+    if (
+        text is None
+        or (yield from search.finds_in_steps(heads))
+        or (yield from search.finds_in_steps(text))
+    ):
+        return Withheld(ErrorCode.UPSTREAM_ERROR_WITHHELD, status, headers)
     kept = tuple(
         (name, value)
         for name, value in headers
         if name not in ("content-length", "content-encoding", "transfer-encoding")
     )
-    return BufferedReply(reply.status, kept, text)
+    return BufferedReply(status, kept, text)
 
 
-def _without(headers: Headers, search: Search) -> Headers:
+def _without(headers: Headers, search: Search) -> Steps[Headers]:
     """The headers that do not hold the secret. Those that say how to read the body stay."""
-    return tuple(
-        (name, value)
-        for name, value in headers
-        if name in _FRAMING or not search.finds_in_header(f"{name}\n{value}")
-    )
+    kept = []
+    for name, value in headers:
+        header = f"{name}\n{value}"
+        if name in _FRAMING or not (yield from search.finds_in_header_in_steps(header)):
+            kept.append((name, value))
+        yield
+    return tuple(kept)
 
 
 async def _read_error(reply: Reply) -> bytes:

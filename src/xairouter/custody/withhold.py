@@ -1,11 +1,11 @@
 """What a provider's error may not say: the secret it was sent, however it is written."""
 
-import asyncio
 import binascii
 import re
 import zlib
 from collections.abc import Iterator
 
+from xairouter.domain.steps import Steps, at_once
 from xairouter.domain.unshown import Unshown
 
 SEARCHED_BYTES = 64 * 1024
@@ -16,6 +16,8 @@ SHORTEST_SECRET = 16
 _BLOCK = FRAGMENT // 2
 _LAYERS = 3
 _MOST_CHARACTERS = 16 * SEARCHED_BYTES
+_SEARCHED_AT_ONCE = 4 * SEARCHED_BYTES
+"""Characters that are gone through in one step; more often where there is more to look for."""
 
 _HEX_ESCAPE = re.compile(
     r"(?:%u00|%|(?<!\\)\\++(?:u00|x|U000000|u\{0*(?=[0-9a-fA-F]{2}\}))"
@@ -24,6 +26,7 @@ _HEX_ESCAPE = re.compile(
 _DECIMAL_ESCAPE = re.compile(r"&#0*([0-9]{2,3})(?![0-9]);?")
 _DIGITS = "0123456789abcdefABCDEF"
 _CHARACTERS = {a + b: chr(int(a + b, 16)) for a in _DIGITS for b in _DIGITS}
+_DECIMALS = {f"{code:0{size}}": chr(code) for size in (2, 3) for code in range(10**size)}
 _NAMED = {
     "\0": "",
     "\\/": "/",
@@ -70,34 +73,63 @@ class Search(Unshown):
         encoded = binascii.b2a_base64(raw, newline=False)[:_BLOCK]
         self._hints = [*self._blocks, raw.hex()[: 2 * _BLOCK], encoded.decode().lower()]
 
+    def is_quick(self, text: str) -> bool:
+        """Whether a header of this length is searched in one step."""
+        return len(text) * len(self._hints) <= _SEARCHED_AT_ONCE
+
     def finds_in_header(self, text: str) -> bool:
         """Whether a header holds the secret: a fragment as it is, or the beginning of it in
         hexadecimal or base64. Every reply's headers are searched, so this is quick."""
         has_hint = any(map(text.lower().__contains__, self._hints))
-        return has_hint and any(map(self._is_in, _spellings(text)))
+        return has_hint and at_once(self._is_spelled(text))
 
-    async def finds(self, body: bytes) -> bool:
+    def finds_in_header_in_steps(self, text: str) -> Steps[bool]:
+        """The same, however much there is to look for and through."""
+        lower, searched = text.lower(), 0
+        for hint in self._hints:
+            if hint in lower:
+                return (yield from self._is_spelled(text))
+            searched += len(lower)
+            if searched >= _SEARCHED_AT_ONCE:
+                searched = 0
+                yield
+        return False
+
+    def _is_spelled(self, text: str) -> Steps[bool]:
+        for spelling in _spellings(text):
+            if (yield from self._is_in(spelling)):
+                return True
+            yield
+        return False
+
+    def finds_in_steps(self, body: bytes) -> Steps[bool]:
         """Whether a fragment of the secret stands in the body under any of the layers of
-        ``_spellings``; also True where they are more than are looked at."""
+        ``_spellings``; also True where they are more than are looked at. In short steps: a provider
+        may write what takes long to read."""
         if not self._blocks:
             return False
         size = 0
         for spelling in _spellings(body.decode("latin-1")):
             size += len(spelling)
-            if size > _MOST_CHARACTERS or self._is_in(spelling):
+            if size > _MOST_CHARACTERS or (yield from self._is_in(spelling)):
                 return True
-            await asyncio.sleep(0)
+            yield
         return False
 
-    def _is_in(self, text: str) -> bool:
+    def _is_in(self, text: str) -> Steps[bool]:
         text = text.lower()
-        random = self._random
+        random, searched = self._random, 0
         for number, block in enumerate(self._blocks):
+            searched += len(text)
             if block in text:
                 at = number * _BLOCK
                 starts = range(max(0, at - _BLOCK), min(at, len(random) - FRAGMENT) + 1)
                 if any(random[start : start + FRAGMENT] in text for start in starts):
                     return True
+                searched += len(text) * len(starts)
+            if searched >= _SEARCHED_AT_ONCE:
+                searched = 0
+                yield
         return False
 
 
@@ -111,31 +143,39 @@ def _random_part(secret: str) -> str:
 
 def _spellings(text: str) -> Iterator[str]:
     """A text, and what it says under layer after layer of encoding: escapes of JSON, URLs and HTML,
-    UTF-16, base64 and hexadecimal at any offset. Work grows with the text's length alone."""
+    UTF-16, base64 and hexadecimal at any offset; an empty one after each part of the way there. Work
+    grows with the text's length alone."""
     texts = [(text, _LAYERS)]
     for one, left in texts:
         yield one
         plain = one
         for _ in range(_LAYERS):
-            further = _unescaped(plain)
+            further = plain
+            for part in _unescaped(plain):
+                further = part
+                yield ""
             if further == plain:
                 break
             plain = further
             yield plain
         if left > 1:
-            texts += [(decoded, left - 1) for decoded in _decoded(plain)]
+            for decoded in _decoded(plain):
+                texts.append((decoded, left - 1))
+                yield ""
 
 
-def _unescaped(text: str) -> str:
+def _unescaped(text: str) -> Iterator[str]:
+    """A text without one layer of escapes, in parts of the work: the last one is the result."""
     if "%" in text or "\\" in text or "&#" in text:
-        parts = _HEX_ESCAPE.split(text)
-        parts[1::2] = [_CHARACTERS[code] for code in parts[1::2]]
-        parts = _DECIMAL_ESCAPE.split("".join(parts))
-        parts[1::2] = [chr(int(code)) for code in parts[1::2]]
-        text = "".join(parts)
+        for escape, said in ((_HEX_ESCAPE, _CHARACTERS), (_DECIMAL_ESCAPE, _DECIMALS)):
+            parts = escape.split(text)
+            yield text
+            parts[1::2] = [said[code] for code in parts[1::2]]
+            text = "".join(parts)
+            yield text
     for name, character in _NAMED.items():
         text = text.replace(name, character)
-    return text
+    yield text
 
 
 def _decoded(text: str) -> Iterator[str]:

@@ -124,6 +124,8 @@ _SUMMED = (
 )
 _OWN = ("message", "compaction")
 """Iterations at the rates of the request's own model, unless they name another one."""
+MOST_ITERATIONS = 1000
+"""So many are looked at; what a provider lists behind them counts as the unknown."""
 
 
 _GIVEN = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -150,7 +152,9 @@ def _add_iterations(tally: Tally, entries: Any) -> None:
     """The sum over the iterations at the model's own rates, where it is above what the top says; and
     how many others there are, whose rates are not known here."""
     sums, others = dict.fromkeys(_SUMMED, 0), 0
-    for entry in entries if isinstance(entries, list) else [None]:
+    listed = entries if isinstance(entries, list) else [None]
+    others += len(listed[MOST_ITERATIONS:])
+    for entry in listed[:MOST_ITERATIONS]:
         one = Tally()
         one.add_usage(entry)
         is_whole = None not in (one.count("input_tokens"), one.count("output_tokens"))

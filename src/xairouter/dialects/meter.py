@@ -16,12 +16,16 @@ import msgspec
 from xairouter.dialects.condense import SMALL, Condenser
 from xairouter.dialects.inflate import FREE_OF_A_REPLY, Inflater
 from xairouter.dialects.interface import Dialect, Tally
+from xairouter.dialects.late import STEP, LateReader
 from xairouter.dialects.sse import ENDS, EventCutter, data_of, events_with
 from xairouter.domain.calls import Usage
+from xairouter.domain.steps import Steps
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 _GZIP = ("gzip", "x-gzip")
 _DATA = re.compile(rb"data:")
+AT_ONCE = 4 * STEP
+"""So much of a stream is looked at when it comes, and of another body at its end."""
 _MOST_SKIPPED = 1000
 """Events without content before the first one that has some."""
 
@@ -29,8 +33,12 @@ _MOST_SKIPPED = 1000
 class Meter:
     """Feeds on the bytes of one reply, in the order and encoding in which they came.
 
-    A compressed reply may unfold to more than is to be read at once: while the meter ``is_behind``,
-    ``go_on`` reads the next block. Compression is read only where it was ``asked_for``.
+    ``feed`` reads what came; of a compressed reply, which may unfold to more than is to be read at
+    once, a block, and ``go_on`` reads the next one while the meter ``is_behind``. Compression is read
+    only where it was ``asked_for``.
+
+    Who has other things to do meanwhile uses ``feeder`` instead of ``feed``: it leaves what may take
+    long, and ``catching_up`` reads that in short steps.
     """
 
     __slots__ = ("_dialect", "_inflater", "_read", "tally")
@@ -57,15 +65,47 @@ class Meter:
         """Look at the next bytes of the reply."""
         if self._read is None:
             return
-        if self._inflater is None:
-            self._read.feed(chunk)
+        if self._inflater is not None:
+            self._inflater.take(chunk)
+            self.go_on()
             return
-        self._inflater.take(chunk)
-        self.go_on()
+        self._read.feed(chunk)
+        self._read.catch_up()
 
-    def feeder(self) -> Callable[[bytes], None]:
-        """``feed``, the shortest way: taken once, called for each piece."""
-        return self.feed if self._inflater is not None or self._read is None else self._read.feed
+    def feeder(self) -> Callable[[bytes], bool]:
+        """A function for each piece that comes. Returns whether more was done, or is to be done, than
+        to see that nothing in it matters."""
+        if self._read is None:
+            return lambda _: False
+        self._read.leaves = True
+        return self._read.feed if self._inflater is None else self._take
+
+    def _take(self, chunk: bytes) -> bool:
+        assert self._inflater is not None
+        self._inflater.take(chunk)
+        return True
+
+    def catching_up(self) -> Steps[None]:
+        """Look at all that waits, in short steps."""
+        while self._read is not None and self.is_behind:
+            if self._read.is_late:
+                self._read.read_on()
+            else:
+                self._read.leave(self._next_block())
+            yield
+
+    def closing(self) -> Steps[None]:
+        """The same at the reply's end, and what could not be read before it."""
+        yield from self.catching_up()
+        if self._read is not None:
+            self._read.leaves = False
+            self._read.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``closing`` may take long."""
+        read = self._read
+        return read is not None and (read.waiting > AT_ONCE or self.is_behind)
 
     @property
     def is_compressed(self) -> bool:
@@ -75,19 +115,26 @@ class Meter:
     @property
     def is_behind(self) -> bool:
         """Whether bytes wait that came and were not looked at yet."""
-        return self._read is not None and self._inflater is not None and self._inflater.is_more
+        if self._read is None:
+            return False
+        return self._read.is_late or (self._inflater is not None and self._inflater.is_more)
 
     def go_on(self) -> None:
         """Look at the next block of what waits."""
+        block = self._next_block()
+        if self._read is not None:
+            self._read.feed(block)
+            self._read.catch_up()
+
+    def _next_block(self) -> bytes:
         if self._read is None or self._inflater is None or not self._inflater.is_more:
-            return
+            return b""
         try:
-            block = self._inflater.step()
+            return self._inflater.step()
         except zlib.error:
             self._read = None
             self.tally.unreadable += 1
-            return
-        self._read.feed(block)
+            return b""
 
     @property
     def has_ended(self) -> bool:
@@ -96,7 +143,7 @@ class Meter:
 
     def finish(self) -> Usage:
         """The usage stated so far, when no more will come; may be asked again. What still waits is
-        not read any more."""
+        not read any more, nor what takes long where that was to be left."""
         if self._read is not None:
             self._read.close()
         return self._dialect.total(self.tally)
@@ -156,7 +203,7 @@ def _fields(end_marks: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, _, value in (mark.partition(b": ") for mark in end_marks)]
 
 
-class _EventReader:
+class _EventReader(LateReader):
     """Reads the events that can matter: the first, those that carry one of the marks, and those
     that are too large to look for one."""
 
@@ -173,6 +220,7 @@ class _EventReader:
     )
 
     def __init__(self, dialect: Dialect, tally: Tally) -> None:
+        super().__init__()
         self._dialect = dialect
         self._tally = tally
         self._cutter = EventCutter()
@@ -183,17 +231,27 @@ class _EventReader:
         self._all_marks = (*dialect.marks, *self._end_words)
         self._mark = _any_of(self._all_marks)
 
-    def feed(self, chunk: bytes) -> None:
+    @property
+    def waiting(self) -> int:
+        return self._cutter.waiting
+
+    def feed(self, chunk: bytes) -> bool:
         if not self._is_first and chunk.endswith(ENDS) and self._cutter.is_at_rest:
             for mark in self._all_marks:
                 if mark in chunk:
                     break
             else:
-                return  # Whole events, none of which can matter: nearly all there are.
+                return False  # Whole events, none of which can matter: nearly all there are.
+        if self._late or len(chunk) > AT_ONCE:
+            self.leave(chunk)
+            return True
+        return self._read(chunk)
+
+    def _read(self, chunk: bytes) -> bool:
         if self._large is not None:
             chunk = self._go_on_in_line(self._large, chunk)
             if self._large is not None:
-                return
+                return True
         events, since = self._cutter.feed(chunk), 0
         if self._is_first:
             since = self._take_first(events)
@@ -201,13 +259,14 @@ class _EventReader:
             self._take(events[start:end])
         if self._cutter.waiting > SMALL:
             self._begin_line()
+        return True
 
     def close(self) -> None:
         """The last event may lack its empty line."""
         if self._large is not None:
             self._large.close()
             self._large = None
-        if self._cutter.waiting:
+        if self._cutter.waiting and not (self.leaves and self.waiting > AT_ONCE):
             self._take(self._cutter.take_tail())
 
     def _take(self, event: bytes) -> None:
@@ -220,12 +279,8 @@ class _EventReader:
         if not data or data == b"[DONE]":
             return
         self._is_first = False
-        if len(data) <= SMALL:
-            _absorb(self._dialect, self._tally, data)
-            return
-        large = _Large(self._dialect, self._tally)
-        large.feed(data)
-        large.close()
+        # Hardly more than SMALL: of a larger event a line is read as it comes.
+        _absorb(self._dialect, self._tally, data)
 
     def _take_first(self, events: bytes) -> int:
         """The first event that says anything; returns the place behind it."""
@@ -249,7 +304,8 @@ class _EventReader:
         self._large = _Large(self._dialect, self._tally)
         self._cutter.is_at_rest = self._is_first = False
         # Of a line that is no data nothing is to be read, and nothing of it is an object.
-        self._large.feed(begun[at + 5 :] if begun.startswith(b"data:", at) else begun[at:])
+        line = begun[at + 5 :] if begun.startswith(b"data:", at) else begun[at:]
+        self.leave(line, is_first=True)
 
     def _go_on_in_line(self, large: _Large, chunk: bytes) -> bytes:
         """The next bytes of a large line; returns what stands behind it."""
@@ -263,108 +319,56 @@ class _EventReader:
         return chunk[end:]
 
 
-class _BodyReader:
+class _BodyReader(LateReader):
     """Reads a JSON body: a small one as a whole, a larger one and an array as they come."""
 
-    __slots__ = ("_dialect", "_large", "_parts", "_size", "_tally")
+    __slots__ = ("_dialect", "_large", "_parts", "_tally", "waiting")
 
     def __init__(self, dialect: Dialect, tally: Tally) -> None:
+        super().__init__()
         self._dialect = dialect
         self._tally = tally
         self._parts: list[bytes] = []
-        self._size = 0
+        self.waiting = 0
         self._large: _Large | None = None
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> bool:
+        if self._late or (self._large is not None and len(chunk) > STEP):
+            self.leave(chunk)
+            return True
+        return self._read(chunk)
+
+    def _read(self, chunk: bytes) -> bool:
         if self._large is not None:
             self._large.feed(chunk)
-            return
-        if self._size == 0:
+            return True
+        if self.waiting == 0:
             chunk = chunk.lstrip(b" \t\r\n")
             if chunk.startswith(b"["):
                 self._begin(chunk)
-                return
-        if chunk:
-            self._parts.append(chunk)
-            self._size += len(chunk)
-            if self._size > SMALL:
-                self._begin(b"".join(self._parts))
+                return True
+        if not chunk:
+            return False
+        self._parts.append(chunk)
+        self.waiting += len(chunk)
+        if self.waiting <= SMALL:
+            return False
+        self._begin(b"".join(self._parts))
+        return True
 
     def _begin(self, data: bytes) -> None:
         self._parts.clear()
+        self.waiting = 0
         if self._dialect.beginning is not None:
             self._dialect.beginning(self._tally, data)
         self._large = _Large(self._dialect, self._tally)
-        self._large.feed(data)
+        self.leave(data, is_first=True)
 
     def close(self) -> None:
         if self._large is not None:
             self._large.close()
-        elif self._parts:
+        elif self._parts and not (self.leaves and self.waiting > AT_ONCE):
             body = b"".join(self._parts)
-            self._parts = [body]
+            self._parts.clear()
+            self.waiting = 0
             _absorb(self._dialect, self._tally, body)
-
-
-class UsageStripper:
-    """Removes from an OpenAI stream the event that only carries usage nobody asked for.
-
-    Bytes pass in whole events; a chunk's last, unfinished event waits for its end, at most
-    ``HOLD`` bytes. An event that carries anything beside usage (choices, an error) passes.
-    """
-
-    HOLD = 64 * 1024
-    __slots__ = ("_cutter",)
-
-    def __init__(self) -> None:
-        self._cutter = EventCutter()
-
-    def feed(self, chunk: bytes) -> bytes:
-        """The bytes that may pass now."""
-        if self._cutter.is_at_rest and chunk.endswith(ENDS) and b'"usage"' not in chunk:
-            return chunk  # Whole events that carry no usage.
-        events, at = self._cutter.feed(chunk), 0
-        passed = []
-        for start, end in events_with(events, _USAGE):
-            if _is_usage_only(events[start:end]):
-                passed.append(events[at:start])
-                at = end
-        passed.append(events[at:])
-        if self._cutter.waiting > self.HOLD:
-            # Too large to be a usage event: let it go, and find its end with the next bytes.
-            passed.append(self._cutter.take_tail())
-        return b"".join(passed)
-
-    def finish(self) -> bytes:
-        """What was held back when the stream ended."""
-        tail = self._cutter.take_tail()
-        return b"" if _is_usage_only(tail) else tail
-
-
-_USAGE = re.compile(rb'"usage"')
-_EMPTY_LIST = re.compile(rb"\[\s*\]\Z")
-_FILLED_OBJECT = re.compile(rb"\{\s*\"")
-_ABSENT = msgspec.Raw(b"")
-
-
-class _Chunk(msgspec.Struct):
-    choices: msgspec.Raw = _ABSENT
-    usage: msgspec.Raw = _ABSENT
-    error: msgspec.Raw = _ABSENT
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
-
-
-def _is_usage_only(event: bytes) -> bool:
-    if b'"usage"' not in event or len(event) > UsageStripper.HOLD:
-        return False
-    try:
-        chunk = _CHUNK.decode(data_of(event))
-    except _UNREADABLE:
-        return False
-    return (
-        _EMPTY_LIST.match(bytes(chunk.choices)) is not None
-        and _FILLED_OBJECT.match(bytes(chunk.usage)) is not None
-        and bytes(chunk.error) in (b"", b"null")
-    )

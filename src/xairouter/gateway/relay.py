@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from xairouter.dialects.interface import Dialect
-from xairouter.dialects.meter import Meter, UsageStripper
+from xairouter.dialects.late import STEP
+from xairouter.dialects.meter import AT_ONCE, Meter
+from xairouter.dialects.stripping import UsageStripper
 from xairouter.domain.calls import Refusal
+from xairouter.domain.steps import Steps
 from xairouter.errors import ERRORS
 from xairouter.gateway.link import Link
 from xairouter.gateway.reply_headers import returned
@@ -13,7 +16,11 @@ from xairouter.gateway.running import RunningCall
 from xairouter.gateway.sampling import SAMPLE_BYTES, ends_of
 from xairouter.gateway.talk import Talk
 from xairouter.gateway.watching import Watcher
+from xairouter.turns import BUSY, count, in_slices, must_wait, turn
 from xairouter.upstream.interface import Reply, header_of
+
+_NOTHING = -1
+"""No piece is so short."""
 
 
 def is_event_stream(reply: Reply) -> bool:
@@ -29,74 +36,93 @@ async def relay(
     *,
     strip_usage: bool,
 ) -> None:
-    """Pass a reply on as it comes, waiting for a slow reader.
-
-    While there is nothing to wait for, pieces pass in the very moment in which they come. Raises
-    UpstreamError where the reply breaks off; the client then has what came until there.
-    """
-    stripper = UsageStripper() if strip_usage and is_event_stream(reply) else None
-    _start(talk, reply, has_length=stripper is None)
-    link, feed = talk.link, meter.feeder()
-    flow, write, now = link.flow, link.write, watcher.now
-    keep, size = watcher.sampler.keep, 0
+    """Pass a reply on as it comes, waiting for a slow reader: in the very moment while there is nothing
+    to wait for. Raises UpstreamError where it breaks off; the client then has what came until there."""
+    stripper = _start(talk, reply, strip_usage=strip_usage)
+    link, feed, now, owner = talk.link, meter.feeder(), watcher.now, call.identity.caller.owner_id
+    flow, write, keep, size, most = link.flow, link.write, watcher.sampler.keep, 0, AT_ONCE
     watcher.sampler.size = lambda: size
 
     def pass_at_once(chunk: bytes) -> bool:
-        nonlocal size
-        at = now()
-        if at >= watcher.due or flow.write_paused:
+        nonlocal size, most
+        at, length = now(), len(chunk)
+        if at >= watcher.due or flow.write_paused or length > most or (BUSY and must_wait(owner)):
             return False
         call.touched_at = at
-        size += len(chunk)
-        keep(chunk if len(chunk) <= SAMPLE_BYTES else ends_of(chunk))
-        feed(chunk)
+        size += length
+        keep(chunk if length <= SAMPLE_BYTES else ends_of(chunk))
+        is_read = feed(chunk)
         write(chunk if stripper is None else stripper.feed(chunk))
+        if is_read:
+            count(owner, now() - at)
+            most = _NOTHING if meter.is_behind else AT_ONCE
         return True
 
     # A compressed reply is read with pauses, so its pieces pass where there can be some.
     if meter.is_compressed or not reply.on_piece(pass_at_once):
         link.flush()
     while chunk := await reply.read():
+        if BUSY:
+            await turn(owner)
         call.touched_at = at = now()
         size += len(chunk)
         keep(chunk if len(chunk) <= SAMPLE_BYTES else ends_of(chunk))
-        feed(chunk)
+        if feed(chunk) or stripper is not None:
+            count(owner, now() - at)
+            chunk, most = await in_slices(_looking(meter, stripper, chunk), owner), AT_ONCE
         if (due := watcher.see(at)) is not None:
             await due
-        write(chunk if stripper is None else stripper.feed(chunk))
-        if meter.is_behind:
-            await _catch_up(meter)
+        write(chunk)
         if link.is_full:
-            await (link.drained() if call.patience is None else _be_patient(link, call, now))
-            call.touched_at = now()
+            await _drained(link, call, now)
+    await _close(meter, call)
     talk.end(stripper.finish() if stripper is not None else b"")
 
 
-async def _be_patient(link: Link, call: RunningCall, now: Callable[[], float]) -> None:
+def _looking(meter: Meter, stripper: UsageStripper | None, chunk: bytes) -> Steps[bytes]:
+    """Look at what takes long of a piece; what of it may pass."""
+    yield from meter.catching_up()
+    if stripper is None:
+        return chunk
+    passed = []
+    for at in range(0, len(chunk), STEP):
+        passed.append(stripper.feed(chunk[at : at + STEP]))
+        yield
+    return b"".join(passed)
+
+
+async def _close(meter: Meter, call: RunningCall) -> None:
+    """Read what could not be read before the reply's end."""
+    if meter.is_open:
+        call.over()  # The client may have all it asked for; leaving now takes nothing away.
+        await in_slices(meter.closing(), call.identity.caller.owner_id)
+
+
+async def _drained(link: Link, call: RunningCall, now: Callable[[], float]) -> None:
     """Wait for a slow reader no longer than the call has patience; then go on without it."""
-    assert call.patience is not None
+    if call.patience is None:
+        await link.drained()
+        call.touched_at = now()
+        return
     began = now()
     try:
         async with asyncio.timeout(call.patience):
             await link.drained()
     except TimeoutError:
         link.abort()
-    call.patience = max(0.0, call.patience - (now() - began))
+    call.touched_at = now()
+    call.patience = max(0.0, call.patience - (call.touched_at - began))
 
 
-def _start(talk: Talk, reply: Reply, *, has_length: bool) -> None:
-    """Send the reply's head; without its length where something is taken out of the body."""
+def _start(talk: Talk, reply: Reply, *, strip_usage: bool) -> UsageStripper | None:
+    """Send the reply's head; without its length where something is taken out of the body, by what is
+    returned."""
     headers = returned(reply.headers)
-    if not has_length:
+    stripper = UsageStripper() if strip_usage and is_event_stream(reply) else None
+    if stripper is not None:
         headers = [(name, value) for name, value in headers if name != b"content-length"]
     talk.start(reply.status, [*headers, (b"x-xairouter-origin", b"provider")])
-
-
-async def _catch_up(meter: Meter) -> None:
-    """Read what a compressed piece holds, block by block."""
-    while meter.is_behind:
-        await asyncio.sleep(0)
-        meter.go_on()
+    return stripper
 
 
 def break_off(talk: Talk, dialect: Dialect, reply: Reply | None, refusal: Refusal) -> None:

@@ -11,6 +11,7 @@ from xairouter.dialects.paths import makes_output
 from xairouter.domain.calls import Outbound, Refusal, Route
 from xairouter.domain.failures import RETRIED, Cause, Failure
 from xairouter.domain.records import Outcome
+from xairouter.domain.steps import Steps
 from xairouter.errors import CustodyError, ErrorCode, LedgerError, UpstreamError
 from xairouter.gateway.bookkeeping import given_for_recovery
 from xairouter.gateway.relay import break_off, relay
@@ -22,6 +23,7 @@ from xairouter.policy.access import most_output
 from xairouter.policy.failures import classify
 from xairouter.providers.interface import Provider
 from xairouter.providers.table import provider_row
+from xairouter.turns import in_slices
 from xairouter.upstream.interface import Reply, header_of
 
 
@@ -48,11 +50,10 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Tried:
                 ErrorCode.UPSTREAM_TIMEOUT,
             )
         case BufferedReply():
-            work.unsettled += not is_refused(answer.status, answer.body, fails_free=row.fails_free)
-            failure = classify(
-                answer.status, dict(answer.headers), answer.body, row.signs, now_ms()
-            )
-            may_go_on = failure.cause in RETRIED
+            was_refused, why = await in_slices(_judge(answer, row), route.key.owner_id)
+            work.unsettled += not was_refused
+            failure = why
+            may_go_on = why.cause in RETRIED
         case _:
             failure, may_go_on = None, False
     if failure is None or failure.cause == Cause.CLIENT:
@@ -61,6 +62,15 @@ async def attempt(parts: Parts, work: Work, route: Route) -> Tried:
     else:
         parts.health.failed(route.key, route.model, failure)
     return Tried(answer, may_go_on)
+
+
+def _judge(answer: BufferedReply, row: Provider) -> Steps[tuple[bool, Failure]]:
+    """Whether the provider did none of the work, and what failed: a provider may write what takes
+    long to read."""
+    was_refused = is_refused(answer.status, answer.body, fails_free=row.fails_free)
+    yield
+    headers = dict(answer.headers)
+    return was_refused, classify(answer.status, headers, answer.body, row.signs, now_ms())
 
 
 LOCAL = (ErrorCode.LEDGER_UNAVAILABLE, ErrorCode.OVERLOADED)
@@ -219,6 +229,8 @@ async def pass_on(
         watcher.finish()
     except UpstreamError as error:
         break_off(work.talk, work.dialect, reply, Refusal(error.code, str(error)))
+        if meter.is_open:
+            await in_slices(meter.closing(), route.key.owner_id)
         return Outcome.UPSTREAM_ERROR, error.code
     except LedgerError:
         # A frame on the way is lost, the call is not: its record is written at the end.

@@ -54,14 +54,14 @@ async def list_models(desk: Desk, actor: Actor, most: int | None = None) -> list
     """Each model the account may use; of many the first ``most``."""
     require(actor, Permission.MODELS_READ)
     view = await desk.directory.owner(actor.owner_id)
-    usable = await in_slices(usable_in_steps(view, actor.caller))
-    return await in_slices(_items(view, desk.prices, usable, most))
+    usable = await in_slices(usable_in_steps(view, actor.caller), actor.owner_id)
+    return await in_slices(_items(view, desk.prices, usable, most), actor.owner_id)
 
 
 async def encoded_models(desk: Desk, actor: Actor) -> bytes:
     """The same as the JSON of a whole page; there may be a hundred thousand."""
     items = await list_models(desk, actor)
-    return await in_slices(_encoded(items))
+    return await in_slices(_encoded(items), actor.owner_id)
 
 
 def _items(

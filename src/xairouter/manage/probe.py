@@ -113,7 +113,7 @@ async def probe(room: Strongroom, key: ProviderKey, vault: OpenVault) -> Finding
         found, told = await _facts(room, key, vault, facts)
         account |= found
         warnings += told
-    names = await in_slices(names_in_steps(answer.body, how))
+    names = await in_slices(names_in_steps(answer.body, how), key.owner_id)
     return Finding(
         ProbeState.OK,
         names,

@@ -1,6 +1,5 @@
 """What a provider's error may not say."""
 
-import asyncio
 import base64
 import gzip
 import html
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.rows import for_each
 from xairouter.custody.withhold import SEARCHED_BYTES, Search, readable
+from xairouter.domain.steps import at_once
 
 SECRET = "sk-ant-api03-Zx9+/qweRTYuiop123456_ab=="
 MASKED = ["keys look like sk-ant-api03-…", "ends in 456_ab==", "sk-ant-***", "Zx9+/qw…56_ab=="]
@@ -78,7 +78,7 @@ QUOTED = {"all": SECRET, "the beginning": SECRET[13:25], "the end": SECRET[-12:]
 
 
 def _found(secret: str, body: bytes) -> bool:
-    return asyncio.run(Search(secret).finds(body))
+    return at_once(Search(secret).finds_in_steps(body))
 
 
 @for_each("part", QUOTED)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from xairouter.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from xairouter.dialects.anthropic_messages import ANTHROPIC_MESSAGES, MOST_ITERATIONS
 from xairouter.dialects.meter import Meter
 from xairouter.dialects.multipliers import multipliers_of
 from xairouter.domain.calls import Multipliers, Usage
@@ -70,6 +70,14 @@ def test_an_iteration_at_rates_that_are_not_known_is_told(other: Any, streams: b
     usage = _of({"input_tokens": 3600, "output_tokens": 5, "iterations": [MESSAGE, other]}, streams)
     assert usage.detail["other_iterations"] == 1
     assert (usage.input_tokens or 0) >= 3600
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_so_many_iterations_are_looked_at_and_the_rest_is_unknown(streams: bool):
+    small = {"type": "message", "input_tokens": 1, "output_tokens": 1}
+    usage = _of({"input_tokens": 1, "output_tokens": 1, "iterations": [small] * 1003}, streams)
+    assert usage.output_tokens == MOST_ITERATIONS == 1000
+    assert usage.detail["other_iterations"] == 3
 
 
 @pytest.mark.parametrize(

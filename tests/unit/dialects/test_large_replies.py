@@ -17,6 +17,7 @@ from xairouter.dialects.inflate import (
     TooDenseError,
     unfold,
 )
+from xairouter.dialects.late import STEP
 from xairouter.dialects.meter import Meter
 from xairouter.dialects.table import DIALECTS
 from xairouter.dialects.tokens import first_items
@@ -95,6 +96,46 @@ def test_a_large_reply_may_be_cut_anywhere(form: str, cut: int):
             meter.feed(part[at : at + step])
     usage = meter.finish()
     assert (usage.input_tokens, usage.output_tokens, usage.object_id) == (7, 9, "x")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("cut", [100, 2000, 16 * 1024, BLOCK])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_large_reply_is_read_in_parts(
+    monkeypatch: pytest.MonkeyPatch, form: str, cut: int, packed: bool
+):
+    """Where others wait for the event loop: each step takes a part, and none is left out."""
+    taken: list[int] = []
+    feed = Condenser.feed
+
+    def counted(self: Condenser, data: bytes) -> None:
+        taken.append(len(data))
+        feed(self, data)
+
+    monkeypatch.setattr(Condenser, "feed", counted)
+    dialect, content_type, before, after = FORMS[form]
+    data = before + b"[],{}," * BLOCK + IMAGE + after
+    meter = Meter(DIALECTS[dialect], content_type, "gzip" if packed else "")
+    data = gzip.compress(data) if packed else data
+    piece = meter.feeder()
+    for at in range(0, len(data), cut):
+        piece(data[at : at + cut])
+        for _ in meter.catching_up():
+            assert sum(taken) <= STEP
+            taken.clear()
+    assert meter.finish().output_tokens in (None, 9)
+    list(meter.closing())
+    assert meter.finish().output_tokens == 9
+
+
+@pytest.mark.parametrize("size", [100, SMALL // 2])
+def test_a_document_that_ends_with_its_reply_is_read_in_a_step_of_its_own(size: int):
+    meter = Meter(DIALECTS["openai_chat"], "application/json", "")
+    meter.feeder()(b'{"a":"' + b"x" * size + b'",' + USAGE + b"}")
+    assert meter.is_open is (size > 4096)
+    assert meter.finish().output_tokens == (None if meter.is_open else 9)
+    list(meter.closing())
+    assert meter.finish().output_tokens == meter.finish().output_tokens == 9
 
 
 def test_a_compressed_reply_is_read_block_by_block_and_no_further_than_it_may_unfold():

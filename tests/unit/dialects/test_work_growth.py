@@ -20,14 +20,16 @@ from xairouter.dialects import (
     openai,
     peek,
     sse,
+    stripping,
     tokens,
 )
 from xairouter.dialects.condense import Condenser
 from xairouter.dialects.conversation import conversation_of
 from xairouter.dialects.inflate import Inflater, TooDenseError, unfold
 from xairouter.dialects.look import look_over
-from xairouter.dialects.meter import Meter, UsageStripper
+from xairouter.dialects.meter import Meter
 from xairouter.dialects.paths import find
+from xairouter.dialects.stripping import UsageStripper
 from xairouter.dialects.table import DIALECTS
 from xairouter.dialects.tokens import first_items
 from xairouter.domain.calls import Refusal
@@ -42,6 +44,7 @@ MODULES = [
     openai,
     peek,
     sse,
+    stripping,
     tokens,
 ]
 MOST_STEPS_A_BYTE = 40
