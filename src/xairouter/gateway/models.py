@@ -56,7 +56,7 @@ async def answer_models(talk: Talk, match: Match, parts: Parts) -> None:
     if refused is not None:
         talk.refuse(dialect, refused)
         return
-    keys = usable_keys(view, caller, name)
+    keys = await in_slices(usable_keys(view, caller, name), caller.owner_id)
     if not keys:
         talk.refuse(
             dialect,

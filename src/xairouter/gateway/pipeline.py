@@ -27,6 +27,7 @@ from xairouter.dialects.query import query_for_provider
 from xairouter.dialects.table import DIALECTS
 from xairouter.domain.calls import Match, Plan, Refusal, Route
 from xairouter.domain.records import Outcome
+from xairouter.domain.steps import Steps
 from xairouter.errors import ErrorCode, LedgerError, StorageError
 from xairouter.gateway.bodies import ClientGoneError
 from xairouter.gateway.bookkeeping import close, first_record, session_of
@@ -39,6 +40,7 @@ from xairouter.gateway.work import Parts, Work
 from xairouter.observe import log
 from xairouter.policy.decide import enter, plan_call, wake
 from xairouter.policy.interface import Situation
+from xairouter.policy.routing import Ways, ways_in_steps
 from xairouter.turns import in_slices
 from xairouter.upstream.interface import Reply
 
@@ -176,6 +178,8 @@ class Pipeline:
             work.settles = binding.call_id if binding is not None else None
         health = self._parts.health
         situation = Situation(_draw(work), health.now(), health.ailing, bindings)
+        if identity.view.catalogue.is_wide and work.peek.model is not None:
+            await in_slices(_ways(work, work.peek.model), identity.caller.owner_id)
         plan = plan_call(identity.view, identity.caller, work.match, work.peek, situation)
         if isinstance(plan, Refusal):
             return plan
@@ -273,6 +277,12 @@ class Pipeline:
             break_off(work.talk, work.dialect, work.reply, refusal)
         else:
             self._refuse(work.talk, work.dialect, refusal)
+
+
+def _ways(work: Work, model: str) -> Steps[Ways]:
+    """What serves a model, found out beforehand: the view remembers it."""
+    view, caller = work.identity.view, work.identity.caller
+    return ways_in_steps(view, caller, work.match.operation.dialect, model)
 
 
 def _draw(work: Work) -> int:

@@ -33,7 +33,7 @@ from xairouter.policy.limits import (
     has_budget,
     unpriced,
 )
-from xairouter.policy.routing import Trace, choose, find_ways
+from xairouter.policy.routing import Trace, choose, ways_in_steps
 from xairouter.policy.windows import MONEY, REQUESTS, RUNNING, TOKENS
 from xairouter.storage import keys, owners, records, rollups
 from xairouter.turns import in_slices
@@ -182,7 +182,7 @@ class _Explainer:
             for name in _AFTER_PATH:
                 self._say(name, NOT_ASKED, "The path decides." if not self._unread else "Not read.")
             return self._whole(None)
-        plan = self._ask_model(match)
+        plan = await self._ask_model(match)
         await self._ask_limits(match, plan)
         plan = self._ask_health(plan)
         return self._whole(plan)
@@ -202,7 +202,7 @@ class _Explainer:
             return
         self._ask("allow_ips", access.address_is_allowed(question), self._source("networks"))
 
-    def _ask_model(self, match: Match) -> Plan | None:
+    async def _ask_model(self, match: Match) -> Plan | None:
         """Model named and allowed, routes, levels, output."""
         peek, dialect = self._read.peek, match.operation.dialect
         model = match.variables.get("model") or peek.model
@@ -222,8 +222,8 @@ class _Explainer:
                 self._say(name, NOT_ASKED, "No model is named.")
             return None
         self._say("model_named", PASS, model[:128])
-        ways = find_ways(self._view, self._caller, dialect, model)
-        wanted = ways.wanted
+        steps = ways_in_steps(self._view, self._caller, dialect, model)
+        wanted = (ways := await in_slices(steps, self._caller.owner_id)).wanted
         question = Question(
             self._caller,
             self._now,

@@ -10,7 +10,12 @@ from xairouter.domain.steps import Steps
 from xairouter.manage.desk import Actor, Desk, require
 from xairouter.manage.provider_keys import get_provider_key, list_provider_keys
 from xairouter.manage.usage import known_cost
-from xairouter.policy.catalogue import catalogue_in_steps, listed_in_steps, read_name, serving
+from xairouter.policy.catalogue import (
+    catalogue_in_steps,
+    listed_in_steps,
+    read_name,
+    serving_in_steps,
+)
 from xairouter.storage import rollups
 from xairouter.turns import in_slices
 
@@ -92,10 +97,11 @@ def _lost(stored: Iterable[ProviderKey], key: ProviderKey) -> Steps[list[str]]:
         looks += len(keys)
         if any(one.id == key.id for one in keys):
             looks += each * len(key.endpoints)
-            if not any(
-                serving(without, dialect, read_name(without, dialect, model))
-                for dialect in key.endpoints
-            ):
+            is_served = False
+            for dialect in key.endpoints:
+                named = read_name(without, dialect, model)
+                is_served |= bool((yield from serving_in_steps(without, dialect, named)))
+            if not is_served:
                 lost.append(model)
         if looks >= _LOOKS_AT_ONCE:
             looks = 0

@@ -14,19 +14,25 @@ from xairouter.domain.steps import Steps, at_once
 from xairouter.policy.patterns import matches
 
 _NAMES_AT_ONCE = 2048
+_LOOKS_AT_ONCE = 2048
+"""Comparisons of a name with a pattern in one step."""
+WIDE = 256
+"""Patterns and keys, beyond which what serves a name is found out in steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """An owner's active keys, indexed. ``exact`` maps dialect → model → keys; ``patterns`` and
     ``unknown`` map dialect → keys with patterns, and keys of which nothing is known; ``globs`` holds
-    the patterns of each key that has some, by its id."""
+    the patterns of each key that has some, by its id. It ``is_wide`` where a thing of it is not found
+    at once."""
 
     keys: tuple[ProviderKey, ...]
     exact: Mapping[str, Mapping[str, tuple[ProviderKey, ...]]]
     patterns: Mapping[str, tuple[ProviderKey, ...]]
     unknown: Mapping[str, tuple[ProviderKey, ...]]
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_wide: bool = False
 
 
 def served_names(key: ProviderKey) -> tuple[str, ...]:
@@ -70,6 +76,7 @@ def catalogue_in_steps(keys: Iterable[ProviderKey]) -> Steps[Catalogue]:
         {dialect: tuple(keys) for dialect, keys in patterns.items()},
         {dialect: tuple(keys) for dialect, keys in unknown.items()},
         globs,
+        is_wide=len(active) + sum(map(len, globs.values())) > WIDE,
     )
 
 
@@ -100,13 +107,33 @@ def read_name(catalogue: Catalogue, dialect: str, asked: str) -> Named:
 
 
 def serving(catalogue: Catalogue, dialect: str, named: Named) -> tuple[ProviderKey, ...]:
+    """``serving_in_steps`` at once."""
+    return at_once(serving_in_steps(catalogue, dialect, named))
+
+
+def serving_in_steps(
+    catalogue: Catalogue, dialect: str, named: Named
+) -> Steps[tuple[ProviderKey, ...]]:
     """The keys that serve a model in a dialect, by level and id."""
     exact = catalogue.exact.get(dialect, {}).get(named.model, ())
-    by_pattern = tuple(
-        key
-        for key in catalogue.patterns.get(dialect, ())
-        if any(matches(pattern, named.model) for pattern in catalogue.globs[key.id])
-    )
+    found: list[ProviderKey] = []
+    looks = 0
+    # What many keys have in common is asked once.
+    known: dict[tuple[str, ...], bool] = {}
+    for key in catalogue.patterns.get(dialect, ()):
+        patterns = catalogue.globs[key.id]
+        covers = known.get(patterns)
+        if covers is None:
+            covers = any(matches(pattern, named.model) for pattern in patterns)
+            known[patterns] = covers
+            looks += len(patterns)
+        if covers:
+            found.append(key)
+        looks += 1
+        if looks >= _LOOKS_AT_ONCE:
+            looks = 0
+            yield
+    by_pattern = tuple(found)
     if named.within is not None:
         # Those that say they serve the model, else those that say nothing.
         told = {key.id for key in (*exact, *by_pattern)}

@@ -6,18 +6,25 @@ that ``model_failover`` names, the same again. Inside a level keys share the loa
 rendezvous hashing of the session, so that a conversation stays on one key while it is healthy.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from math import log
 
 from xairouter.domain.accounts import KeyHealth, ProviderKey
 from xairouter.domain.calls import Plan, Refusal, Route
 from xairouter.domain.rules import Routing
+from xairouter.domain.steps import Steps, at_once
 from xairouter.errors import ErrorCode
 from xairouter.policy.access import mapped_model, who_forbids, who_forbids_level
-from xairouter.policy.catalogue import Catalogue, Named, read_name, serving, sorted_in_steps
+from xairouter.policy.catalogue import (
+    Catalogue,
+    Named,
+    read_name,
+    serving_in_steps,
+    sorted_in_steps,
+)
 from xairouter.policy.interface import Caller, OwnerView
 from xairouter.policy.patterns import best_match
 
@@ -28,8 +35,8 @@ _LOOKS_A_NAME = 16
 """What a name takes beside these."""
 MOST_ROUTES = 64
 """Routes of one plan; further ones are left out."""
-MOST_KEPT, LONGEST_KEPT = 4096, 256
-"""Ways that a view remembers, and the longest name for which it does."""
+MOST_KEPT = 4096
+"""Ways that a view remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +92,26 @@ class Ways:
 
 def find_ways(view: OwnerView, caller: Caller, dialect: str, model: str) -> Ways:
     """The ways to a model for an account; found out once for each view."""
-    place = id(caller), dialect, model
-    known = view.ways.get(place)
+    known = view.ways.get((id(caller), dialect, model))
     # The caller is kept beside what holds for it, so that no other one has its number meanwhile.
     if known is not None and known[0] is caller:
         made: Ways = known[1]
         return made
+    return at_once(ways_in_steps(view, caller, dialect, model))
+
+
+def ways_in_steps(view: OwnerView, caller: Caller, dialect: str, model: str) -> Steps[Ways]:
+    """The same for whoever has a catalogue that is wide."""
+    place = id(caller), dialect, model
+    known = view.ways.get(place)
+    if known is not None and known[0] is caller:
+        made: Ways = known[1]
+        return made
     wanted = read_model(view, caller, dialect, model)
-    found = Ways(wanted, _groups(view, caller, dialect, wanted))
-    if len(model) <= LONGEST_KEPT:
-        if len(view.ways) >= MOST_KEPT:
-            view.ways.clear()
-        view.ways[place] = caller, found
+    found = Ways(wanted, (yield from _groups(view, caller, dialect, wanted)))
+    if len(view.ways) >= MOST_KEPT:
+        view.ways.clear()
+    view.ways[place] = caller, found
     return found
 
 
@@ -112,6 +127,8 @@ def choose(ways: Ways, dialect: str, *, draw: int, trace: Trace | None = None) -
     routes: list[Route] = []
     seen: set[tuple[str, str]] = set()
     for group in ways.groups:
+        if len(routes) >= MOST_ROUTES:
+            break  # The keys of a level may be a thousand: not shared out for nothing.
         for key in share(group.keys, draw):
             if (key.id, group.model) in seen or len(routes) >= MOST_ROUTES:
                 continue
@@ -124,15 +141,17 @@ def choose(ways: Ways, dialect: str, *, draw: int, trace: Trace | None = None) -
 
 def _groups(
     view: OwnerView, caller: Caller, dialect: str, wanted: Wanted
-) -> tuple[Group, ...] | Refusal:
+) -> Steps[tuple[Group, ...] | Refusal]:
     if not view.catalogue.keys:
         return Refusal(ErrorCode.NO_PROVIDER_KEY, "The owner has no active provider key.")
     groups: list[Group] = []
     forbidden: Refusal | None = None
     found = False
-    models = [wanted.mapped, *_failover(view, caller, dialect, wanted.mapped)]
+    models = chain((wanted.mapped,), _failover(view, caller, dialect, wanted.mapped))
     for place, named in enumerate(models):
-        keys = serving(view.catalogue, dialect, named)
+        keys = yield from serving_in_steps(view.catalogue, dialect, named)
+        if view.catalogue.is_wide:
+            yield
         if not keys or not is_model_name(named.model):
             continue
         found = True
@@ -155,23 +174,15 @@ def _groups(
             "serves it.",
             "model",
         )
-    return _not_found(view.catalogue, dialect, wanted.mapped.model)
+    return (yield from _not_found(view.catalogue, dialect, wanted.mapped.model))
 
 
 def usable_models(view: OwnerView, caller: Caller) -> Mapping[str, tuple[ProviderKey, ...]]:
     """``usable_in_steps`` at once."""
-    steps = usable_in_steps(view, caller)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: Mapping[str, tuple[ProviderKey, ...]] = end.value
-            return found
+    return at_once(usable_in_steps(view, caller))
 
 
-def usable_in_steps(
-    view: OwnerView, caller: Caller
-) -> Generator[None, None, dict[str, tuple[ProviderKey, ...]]]:
+def usable_in_steps(view: OwnerView, caller: Caller) -> Steps[dict[str, tuple[ProviderKey, ...]]]:
     """Exactly the names that the caller may ask for and that something serves, sorted, with the
     keys that serve each; patterns of a key add no names, exact names of a ``model_map`` do. There
     may be a hundred thousand, so that it pauses again and again."""
@@ -185,7 +196,7 @@ def usable_in_steps(
     found: dict[str, tuple[ProviderKey, ...]] = {}
     looks, each = 0, _LOOKS_A_NAME + _patterns(view, caller)
     for name in ordered:
-        keys = usable_keys(view, caller, name)
+        keys = yield from usable_keys(view, caller, name)
         if keys:
             found[name] = keys
         looks += each + len(keys)
@@ -204,20 +215,20 @@ def _patterns(view: OwnerView, caller: Caller) -> int:
     return count
 
 
-def usable_keys(view: OwnerView, caller: Caller, name: str) -> tuple[ProviderKey, ...]:
+def usable_keys(view: OwnerView, caller: Caller, name: str) -> Steps[tuple[ProviderKey, ...]]:
     """The keys that serve a name which the caller may ask for; none where it is not listed."""
     if not _listing(view.catalogue, name) and name not in _mapped_names(caller):
         return ()
     target = mapped_model(caller.path, name)
     if who_forbids(caller, name) or who_forbids(caller, target):
         return ()
-    keys = _listing(view.catalogue, target) or tuple(
-        {
-            key.id: key
-            for dialect in view.catalogue.patterns
-            for key in serving(view.catalogue, dialect, Named(target))
-        }.values()
-    )
+    keys = _listing(view.catalogue, target)
+    if not keys:
+        by_id: dict[str, ProviderKey] = {}
+        for dialect in view.catalogue.patterns:
+            found = yield from serving_in_steps(view.catalogue, dialect, Named(target))
+            by_id |= {key.id: key for key in found}
+        keys = tuple(by_id.values())
     levels = _levels(view.routing, caller, target, keys) if keys else []
     if isinstance(levels, Refusal):
         return ()
@@ -249,7 +260,7 @@ def _why(group: Group) -> str:
 
 def _failover(view: OwnerView, caller: Caller, dialect: str, named: Named) -> Iterator[Named]:
     """The models to go on to; those that a rule forbids are skipped, none leads to further ones."""
-    for name in best_match(view.routing.model_failover, named.model) or ():
+    for name in dict.fromkeys(best_match(view.routing.model_failover, named.model) or ()):
         further = read_name(view.catalogue, dialect, name)
         if further.model != named.model and who_forbids(caller, further.model) is None:
             yield further
@@ -307,15 +318,12 @@ def share(keys: Sequence[ProviderKey], draw: int) -> Sequence[ProviderKey]:
     return sorted(keys, key=score)
 
 
-def _not_found(catalogue: Catalogue, dialect: str, model: str) -> Refusal:
-    others = sorted(
-        {
-            other
-            for key in catalogue.keys
-            for other in key.endpoints
-            if other != dialect and serving(catalogue, other, read_name(catalogue, other, model))
-        }
-    )
+def _not_found(catalogue: Catalogue, dialect: str, model: str) -> Steps[Refusal]:
+    others = []
+    for other in sorted({other for key in catalogue.keys for other in key.endpoints} - {dialect}):
+        named = read_name(catalogue, other, model)
+        if (yield from serving_in_steps(catalogue, other, named)):
+            others.append(other)
     shown = model[:128]
     if others:
         return Refusal(

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.unit.policy.test_routing import account, caller, view
 from tests.work_counting import Work
 from xairouter.domain.accounts import ProviderKey
+from xairouter.domain.calls import Refusal
 from xairouter.domain.steps import Steps, at_once
 from xairouter.gateway.models import _while_there
 from xairouter.manage import provider_key_use
-from xairouter.policy import catalogue
+from xairouter.policy import catalogue, routing
 from xairouter.policy.catalogue import (
     Named,
     catalogue_in_steps,
@@ -21,6 +23,8 @@ from xairouter.policy.catalogue import (
     listed_models,
     serving,
 )
+from xairouter.policy.patterns import matches
+from xairouter.policy.routing import choose, find_ways, ways_in_steps
 
 MOST_BYTECODES = 14_000
 CHAT, RESPONSES = "openai_chat", "openai_responses"
@@ -28,7 +32,7 @@ CHAT, RESPONSES = "openai_chat", "openai_responses"
 
 def key(number: int, models: tuple[str, ...]) -> ProviderKey:
     known: dict[str, Any] = dict.fromkeys(field.name for field in fields(ProviderKey))
-    known |= {"level": 1, "created_at_ms": 1, "provider": "openai", "status": "active"}
+    known |= {"level": 1, "weight": 1, "created_at_ms": 1, "provider": "openai", "status": "active"}
     known |= {"id": f"pk_{number}", "name": f"k{number}", "models": models}
     return ProviderKey(**known | {"endpoints": {CHAT: "", RESPONSES: ""}})
 
@@ -68,6 +72,82 @@ def test_behind_a_provider_s_name_a_key_serves_what_it_lists_and_what_its_patter
     assert serving(made, CHAT, Named("bc", made.keys)) == (covering,)
     assert serving(made, CHAT, Named("a", (covering, silent))) == ()
     assert serving(made, CHAT, Named("a", made.keys)) == (listing,)
+
+
+def _compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The patterns that a name is compared with."""
+    seen: list[str] = []
+
+    def counted(pattern: str, name: str) -> bool:
+        seen.append(pattern)
+        return matches(pattern, name)
+
+    monkeypatch.setattr(catalogue, "matches", counted)
+    return seen
+
+
+HOSTILE = {
+    "found nowhere": "nothing",
+    "behind a provider": "openai/nothing",
+    "mapped": "mapped",
+    "found": "m-0-1",
+}
+
+
+@pytest.mark.parametrize("count", [100, 300])
+@pytest.mark.parametrize("model", HOSTILE.values(), ids=HOSTILE)
+def test_the_way_to_a_model_is_found_in_short_steps(
+    monkeypatch: pytest.MonkeyPatch, count: int, model: str
+):
+    """Whatever patterns there are, and models to go on to."""
+    monkeypatch.setattr(catalogue, "_LOOKS_AT_ONCE", 200)
+    some = [key(n, tuple(f"*{n}*x{one}*" for one in range(50))) for n in range(count)]
+    seen = view(some, model_failover={"*": [f"other-{n}" for n in range(20)]})
+    who = caller(account("acc", model_map={"mapped": "target"}))
+    assert seen.catalogue.is_wide
+    asked, longest_step, more = _compared(monkeypatch), 0, True
+    steps = ways_in_steps(seen, who, CHAT, model)
+    while more:
+        asked.clear()
+        more = next(steps, 0) is None
+        longest_step = max(longest_step, len(asked))
+    assert longest_step <= 200 + 50
+    # Nothing is left for the step that makes the plan.
+    asked.clear()
+    find_ways(seen, who, CHAT, model)
+    assert not asked
+
+
+def test_patterns_that_many_keys_have_in_common_are_asked_once(monkeypatch: pytest.MonkeyPatch):
+    common = tuple(f"*x{one}-*" for one in range(50))
+    made = compile_catalogue([key(n, common) for n in range(1000)])
+    asked = _compared(monkeypatch)
+    assert len(serving(made, CHAT, Named("a-x49-b"))) == 1000
+    assert len(asked) == 50
+
+
+def test_of_a_thousand_keys_no_more_are_shared_out_than_a_plan_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seen = view(
+        [key(n, ("a", "b", "c")) for n in range(200)],
+        model_failover={"a": ["b", "c", "b", "c"] * 5},
+    )
+    ways = find_ways(seen, caller(), CHAT, "a")
+    assert not isinstance(ways.groups, Refusal)
+    assert [group.model for group in ways.groups] == ["a", "b", "c"]
+    shared: list[int] = []
+    of = routing.share
+
+    def counted(keys: Any, draw: int) -> Any:
+        shared.append(len(keys))
+        return of(keys, draw)
+
+    monkeypatch.setattr(routing, "share", counted)
+    plan = choose(ways, CHAT, draw=1)
+    assert not isinstance(plan, Refusal)
+    assert len(plan.routes) == routing.MOST_ROUTES
+    assert shared == [200]
 
 
 def test_a_list_is_not_made_on_for_a_client_that_has_left():
