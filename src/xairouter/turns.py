@@ -30,9 +30,13 @@ class RoundRobin:
 
     async def wait(self, whose: str) -> None:
         """Wait until ``let_next_go`` comes to this one."""
+        await self.join(whose)
+
+    def join(self, whose: str) -> asyncio.Future[None]:
+        """What to await for that."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.queues.setdefault(whose, deque()).append(waiter)
-        await waiter
+        return waiter
 
     def let_next_go(self) -> bool:
         """Let the one go whose turn it is; False if nobody waits."""

@@ -26,6 +26,7 @@ from xairouter.errors import ErrorCode, ManageError
 from xairouter.manage.attempts import AttemptLimits
 from xairouter.manage.audits import Audits
 from xairouter.manage.permissions import reach_of
+from xairouter.manage.reads import LongReads
 from xairouter.manage.rehearsals import Rehearsals
 from xairouter.policy.interface import Caller
 from xairouter.providers.prices import PriceList
@@ -93,6 +94,13 @@ class Desk:
     audits: Audits = field(default_factory=Audits)
     renewals: Places = field(default_factory=lambda: Places(MOST_RENEWALS, 1))
     bounds: Bounds = Bounds()
+    reads: LongReads = field(default_factory=LongReads)
+
+    @asynccontextmanager
+    async def long_read(self, owner_id: str) -> AsyncIterator[AsyncConnection]:
+        """A snapshot for what may read much, in the owner's turn. Not within another one."""
+        async with self.reads.turn(owner_id), self.database.snapshot() as connection:
+            yield connection
 
 
 class StaleVaultError(Exception):

@@ -89,7 +89,7 @@ async def nearest_edges(
 ) -> list[LimitUsed | BudgetUsed]:
     """The limits and budgets within reach of which the largest share is used, fullest first."""
     reach = require(actor, Permission.ACCOUNTS_READ)
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         limited = await owners.with_limits(connection, actor.owner_id, limit=MOST_LIMITED)
         if reach != Reach.TREE:
             own = actor.caller.account.id

@@ -32,7 +32,7 @@ async def list_operations(
     """A page of the operation log, newest first; a manager sees its subtree's actors. ``verb`` is
     one of them, or the front of some, such as ``accounts.``."""
     reach = require(actor, Permission.OPERATIONS_READ)
-    async with desk.database.read() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         ids = None
         if reach != Reach.TREE:
             ids = await owners.subtree_of(connection, actor.owner_id, actor.caller.account.id)
@@ -49,7 +49,7 @@ async def marks(
 ) -> list[Mark]:
     """The newest changes of some kinds within a range, oldest first."""
     require(actor, Permission.OPERATIONS_READ)
-    async with desk.database.read() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         rows = await operations.within(
             connection, actor.owner_id, verbs, from_ms, until_ms, limit=MOST_MARKS
         )

@@ -48,7 +48,7 @@ async def use_of_keys(desk: Desk, actor: Actor, since_ms: int) -> Mapping[str, K
     """Provider-key id → its use since an instant."""
     require(actor, Permission.PROVIDER_KEYS_READ)
     filters = rollups.Filters(from_ms=since_ms)
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         rows = await rollups.totals(connection, actor.owner_id, filters, "provider_key")
     return {
         row["group"]: {
@@ -64,7 +64,7 @@ async def use_of_keys(desk: Desk, actor: Actor, since_ms: int) -> Mapping[str, K
 async def last_uses(desk: Desk, actor: Actor, key_ids: Sequence[str]) -> Mapping[str, int]:
     """Provider-key id → when its last recorded call began, in milliseconds since 1970."""
     require(actor, Permission.PROVIDER_KEYS_READ)
-    async with desk.database.read() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         return await rollups.last_uses(connection, actor.owner_id, "provider_key", key_ids)
 
 
@@ -75,7 +75,7 @@ async def impact(desk: Desk, actor: Actor, key_id: str) -> Impact:
     filters = rollups.Filters(
         from_ms=now_ms() - IMPACT_DAYS * DAY_MS, equal={"provider_key_id": key_id}
     )
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         used = await rollups.totals(connection, actor.owner_id, filters, "account")
     stored = await list_provider_keys(desk, actor)
     lost = await in_slices(_lost(stored, key), actor.owner_id)

@@ -185,7 +185,7 @@ async def rehearse_routing(
 
 
 async def _job(desk: Desk, actor: Actor, days: int, within: tuple[str, ...] | None) -> Job:
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         owner = await owners.get_owner(connection, actor.owner_id)
         tree = await owners.tree_of(connection, actor.owner_id)
         keys = await provider_keys.list_all(connection, actor.owner_id)

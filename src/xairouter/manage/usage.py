@@ -95,7 +95,7 @@ async def list_records(
     desk: Desk, actor: Actor, asked: Asked, *, cursor: str | None, limit: int
 ) -> RecordPage:
     """A page of usage records, newest first."""
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         filters = await _filters(connection, actor, asked)
         rows = await records.page(connection, actor.owner_id, filters, before=cursor, limit=limit)
     return {
@@ -178,7 +178,7 @@ async def sum_usage(
             "There is no such grouping.",
             {"group_by": ", ".join(rollups.GROUPS)},
         )
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         filters = await _filters(connection, actor, asked)
         rows = await rollups.totals(connection, actor.owner_id, filters, group_by, top=top)
         if group_by is None:
@@ -197,7 +197,7 @@ async def sum_usage(
 
 async def count_records(desk: Desk, actor: Actor, asked: Asked) -> int | None:
     """How many records there are; None where each of them would have to be looked at."""
-    async with desk.database.snapshot() as connection:
+    async with desk.long_read(actor.owner_id) as connection:
         filters = await _filters(connection, actor, asked)
         if not rollups.knows(filters):
             return None

@@ -54,13 +54,15 @@ class ReportView(TypedDict):
 @dataclass(slots=True)
 class Report:
     """What was found in one owner's chain; ``faults`` are sentences, at most fifty. ``entries`` is how
-    far it has come, ``of`` where it ends, ``since`` from which entry on it reads."""
+    far it has come, ``of`` where it ends, ``since`` from which entry on it reads; ``is_kept``: a later
+    verification goes on from its end."""
 
     owner_id: str
     entries: int = 0
     of: int = 0
     since: int = 0
     is_done: bool = False
+    is_kept: bool = False
     head: str = chain.FIRST.hex()
     forgotten: int = 0
     faults: list[str] = field(default_factory=list)
@@ -70,7 +72,7 @@ class Report:
         return not self.faults
 
     def fault(self, sentence: str) -> None:
-        if len(self.faults) < MOST_SHOWN:
+        if len(self.faults) < MOST_SHOWN and sentence not in self.faults:
             self.faults.append(sentence)
 
     def begin_anew(self) -> None:
