@@ -262,6 +262,8 @@ async def test_what_changes_while_a_vault_is_sealed_anew_stays_changed(
     assert served == {"gone": 401, "suspended": 401, "ended": 200, "kept": 200, "new": 200}
     slots = (await rig.ask("GET", "/api/v1/vault")).json()["slots"]
     assert all(slot["genuine"] for slot in slots)
+    sealed = {slot["account_id"]: slot["sealed"] for slot in slots}
+    assert not sealed[accounts["suspended"]["account"]["id"]]
     ends = {slot["account_id"]: slot["expires_at"] for slot in slots}
     assert ends[accounts["ended"]["account"]["id"]].startswith("2099")
     assert (await rig.ask("PATCH", keys["suspended"], {"status": "active"})).status == 200
