@@ -52,7 +52,7 @@ class Tries:
         monkeypatch.setattr(owners, "recover", look_ups.recovered)
         monkeypatch.setattr(me, "issued_view", lambda made: {})
         monkeypatch.setattr(me, "address_of", lambda request: "192.0.2.1")
-        monkeypatch.setattr(entrance, "_welcome", look_ups_welcome)
+        monkeypatch.setattr(entrance, "welcome", look_ups_welcome)
         monkeypatch.setattr(desks, "reach_of", lambda caller, verb: "tree")
         monkeypatch.setattr(desks, "log_refused", nothing)
         monkeypatch.setattr(desks, "log_operation", nothing)
