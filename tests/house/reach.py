@@ -23,7 +23,7 @@ HARMLESS: dict[str, frozenset[str]] = {
     "datetime": frozenset({"UTC", "date", "datetime", "time", "timedelta", "timezone", "tzinfo"}),
     "email.utils": frozenset({"parsedate_to_datetime"}),
     "gzip": frozenset({"compress"}),
-    "io": frozenset({"StringIO"}),
+    "io": frozenset({"SEEK_END", "StringIO"}),
     "operator": frozenset({"add", "attrgetter", "itemgetter", "sub"}),
     "zoneinfo": frozenset({"ZoneInfo", "ZoneInfoNotFoundError", "available_timezones"}),
 }

@@ -20,10 +20,10 @@ there, and is told. Lines of form v2 end with the commitment.
 """
 
 import hmac
-import os
 import re
 from collections.abc import Sequence
 from hashlib import sha256
+from io import SEEK_END
 from pathlib import Path
 from zlib import crc32
 
@@ -105,7 +105,7 @@ class Witness:
             with self._path.open("a+b") as file:
                 # Behind a line that was cut off, the next one would be a part of it.
                 if file.tell():
-                    file.seek(-1, os.SEEK_END)
+                    file.seek(-1, SEEK_END)
                 cut_off = file.read(1) not in (b"", b"\n")
                 file.write((b"\n" if cut_off else b"") + self._unwritten)
         except OSError as error:
