@@ -146,7 +146,7 @@ async def test_what_is_due_goes_once_the_clock_may_be_believed(
     assert await _left(rig) == (records - 1, slots)
     assert logged == [("forgetting", {"records": 1, "slots": 0})]
     # Ten months on, the key is refused by the clock alone; two days later its slot is gone.
-    for day in range(310):
+    for day in (*range(0, 290, 10), *range(290, 310)):
         clocks.passed = day * 86_400.0
         await expiry.look()
         if clocks.wall() < clocks._began + 301 * DAY_MS:
