@@ -91,6 +91,8 @@ def _command(
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = ["xairouter", *arguments]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Under nohup the tests, and whatever they start, would ignore it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # It may start processes itself, as any command may.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     from tests.patience import be_patient
