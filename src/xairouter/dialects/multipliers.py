@@ -19,8 +19,9 @@ from xairouter.errors import ErrorCode
 
 MOST_PROMPTS = 10_000
 _NONE = msgspec.Raw()
-_NOTHING = frozenset({b"", b"null", b"1", b"false", b"1.0"})
 _ABSENT = (b"", b"null")
+_NOTHING = (*_ABSENT, b"false")
+_ONE = frozenset({*_NOTHING, b"1", b"1.0"})
 _NO_READS = (*_ABSENT, b"false", b"[]")
 _COMPACTS = re.compile(rb"compact|\\u")
 """In settings of the context: a compaction, also in letters spelt as escapes."""
@@ -60,8 +61,11 @@ class _Body(msgspec.Struct):
     safety_model: msgspec.Raw = _NONE
     # xAI's: the reply is fetched elsewhere, and its usage with it.
     deferred: msgspec.Raw = _NONE
-    # Qwen's searches, Groq's models that run tools by themselves, and Azure's searches of data.
+    # vLLM's: each prompt that is given as numbers of its own kind is answered.
+    prompt_embeds: msgspec.Raw = _NONE
+    # Qwen's searches and code, Groq's models that run tools by themselves, and Azure's searches of data.
     enable_search: msgspec.Raw = _NONE
+    enable_code_interpreter: msgspec.Raw = _NONE
     search_options: msgspec.Raw = _NONE
     compound_custom: msgspec.Raw = _NONE
     data_sources: msgspec.Raw = _NONE
@@ -77,12 +81,20 @@ class _Config(msgspec.Struct):
 
 UNKNOWN = _Body.__struct_fields__[_Body.__struct_fields__.index("num_return_sequences") :]
 """Fields that multiply in some servers, or have more billed; by how much is not known here."""
+_COUNTS = frozenset(
+    {
+        *("num_return_sequences", "num_completions", "num_generations", "num_outputs"),
+        *("num_beams", "beam_width", "candidate_count", "candidateCount"),
+    }
+)
+"""Those of them that are numbers, of which one asks for nothing more; elsewhere a 1 may say yes."""
 _READS = (
     "web_search_options",
     "search_parameters",
     "plugins",
     "mcp_servers",
-    *("enable_search", "search_options", "compound_custom", "data_sources", "dataSources"),
+    *("enable_search", "enable_code_interpreter", "search_options", "compound_custom"),
+    *("data_sources", "dataSources"),
 )
 """Fields that have a provider read more than the body, or use tools of its own."""
 WORDS = ("service_tier", "serviceTier", "speed", "inference_geo")
@@ -109,11 +121,14 @@ def multipliers_in_steps(top: Top) -> Steps[Multipliers | Refusal]:
     return _multipliers(picked(top, _Body))
 
 
-_NO_NUMBER = Refusal(
-    ErrorCode.INVALID_REQUEST,
-    "The field `max_tool_calls` must be a whole number.",
-    "max_tool_calls",
-)
+def _no_number(read: _Body) -> Refusal | None:
+    """A refusal where a provider may read another number than is read here."""
+    for name in ("max_tool_calls", "thinking_budget"):
+        given = bytes(getattr(read, name))
+        if given not in _ABSENT and not (given.isdigit() and len(given) < 10):
+            sentence = f"The field `{name}` must be a whole number."
+            return Refusal(ErrorCode.INVALID_REQUEST, sentence, name)
+    return None
 
 
 def _multipliers(read: _Body) -> Steps[Multipliers | Refusal]:
@@ -135,17 +150,13 @@ def _multipliers(read: _Body) -> Steps[Multipliers | Refusal]:
                     ErrorCode.INVALID_REQUEST, f"The field `{name}` must be a word.", name
                 )
             asked[name] = _WORD.decode(raw)
-    unknown = [name for name in UNKNOWN if bytes(getattr(read, name)) not in _NOTHING]
-    if not _are_free(bytes(read.plugins)):
-        unknown.append("plugins")
-    if bytes(read.prompt)[:1] == b"{":
-        # A prompt that the provider keeps, with texts and tools that are not seen here.
-        unknown.append("prompt")
+    unknown = _unknown(read)
     kinds = tuple(_kinds(read, unknown))
-    calls = bytes(read.max_tool_calls)
-    if calls not in _ABSENT and not (calls.isdigit() and len(calls) < 10):
-        return _NO_NUMBER
-    tools = Tools(calls)
+    refused = _no_number(read)
+    if refused is not None:
+        return refused
+    # It bounds calls in Responses alone, whose requests have an input.
+    tools = Tools(bytes(read.max_tool_calls) if bytes(read.input) not in _ABSENT else b"")
     yield
     if not (yield from tools.read(bytes(read.tools))):
         return Refusal(ErrorCode.INVALID_REQUEST, "The field `tools` cannot be read.", "tools")
@@ -168,9 +179,24 @@ def _multipliers(read: _Body) -> Steps[Multipliers | Refusal]:
     )
 
 
+def _unknown(read: _Body) -> list[str]:
+    """The fields that ask for what has no known cost."""
+    found = [
+        name
+        for name in UNKNOWN
+        if bytes(getattr(read, name)) not in (_ONE if name in _COUNTS else _NOTHING)
+    ]
+    if not _are_free(bytes(read.plugins)):
+        found.append("plugins")
+    if bytes(read.prompt)[:1] == b"{":
+        # A prompt that the provider keeps, with texts and tools that are not seen here.
+        found.append("prompt")
+    return found
+
+
 def _thinking(raw: bytes) -> int:
     """Qwen's: beside the maximum of output, which does not bound what the model thinks."""
-    return int(raw) if raw.isdigit() and len(raw) <= 12 else 0
+    return int(raw) if raw.isdigit() else 0
 
 
 def _predicted(raw: bytes) -> int:

@@ -59,8 +59,18 @@ _BUILT_IN = "builtin_function"
 it finds with the next request (platform.kimi.ai/docs/pricing/tools)."""
 _FREE = frozenset({"functionDeclarations", "function_declarations", "code_execution"})
 """Fields of a tool without a type, Gemini's, that cost nothing but tokens."""
+_BY_FIELD = frozenset(
+    {
+        *("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"),
+        *("enterpriseWebSearch", "enterprise_web_search", "parallelAiSearch", "retrieval"),
+        *("googleMaps", "google_maps", "fileSearch", "file_search"),
+    }
+)
+"""Fields that are tools of Gemini's which are billed (ai.google.dev/api/caching#Tool, and Vertex's)."""
 _GOVERNED = ("type", "max_uses", "tools")
 _RAW = {"type": msgspec.Raw, "max_uses": msgspec.Raw, "tools": msgspec.Raw}
+_IS_BOUNDED = re.compile(r"web_search_\d{8}")
+"""Anthropic's kinds of searches, of which ``max_uses`` bounds the uses; others ignore it."""
 _IS_EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _TOOL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KIND = msgspec.json.Decoder(str | None)
@@ -71,6 +81,13 @@ class _Function(msgspec.Struct):
 
 
 _FUNCTION = msgspec.json.Decoder(_Function)
+
+
+class _Environment(msgspec.Struct):
+    type: str | None = None
+
+
+_ENVIRONMENT = msgspec.json.Decoder(_Environment | None)
 _USES = msgspec.json.Decoder(int | None)
 
 
@@ -114,7 +131,8 @@ class Tools:
                 if is_hosted or not (kind.startswith(_AT_CLIENT) or _is_client_search(kind, tool)):
                     self.reads = True
                 if kind.startswith(_SEARCHES):
-                    uses = _USES.decode(tool["max_uses"]) if "max_uses" in tool else None
+                    is_bounded = "max_uses" in tool and _IS_BOUNDED.fullmatch(kind) is not None
+                    uses = _USES.decode(tool["max_uses"]) if is_bounded else None
                     self.searches += self._bound if uses is None else max(0, uses)
                 elif not kind.startswith(_OWN) or is_hosted:
                     self.paid.append(kind[:64])
@@ -126,7 +144,13 @@ class Tools:
 
 def _is_hosted(tool: dict[str, msgspec.Raw]) -> bool:
     """Whether a shell runs at the provider, which bills its container."""
-    return "environment" in tool and b'"local"' not in bytes(tool["environment"])
+    if "environment" not in tool:
+        return False
+    raw = bytes(tool["environment"])
+    if raw != b"null" and isinstance(read_object(raw, ("type",)), Refusal):
+        raise msgspec.DecodeError("environment")
+    read = _ENVIRONMENT.decode(raw)
+    return read is None or read.type != "local"
 
 
 def _is_client_search(kind: str, tool: dict[str, msgspec.Raw]) -> bool:
@@ -146,9 +170,9 @@ def _built_in(tool: dict[str, msgspec.Raw]) -> str:
 
 
 def _kinds(tool: dict[str, msgspec.Raw]) -> list[str]:
-    if "type" in tool:
-        kind = _KIND.decode(tool["type"]) or "custom"
-        return [_built_in(tool) if kind == _BUILT_IN else kind]
-    if "name" in tool or "function" in tool:
-        return ["custom"]
-    return [name for name in tool if name not in _FREE]
+    """What a tool is, by its type or its fields, and what of Gemini's its fields ask for besides."""
+    kind = _KIND.decode(tool["type"]) if "type" in tool else None
+    if kind is None and not ("name" in tool or "function" in tool):
+        return [name for name in tool if name not in _FREE and name != "type"]
+    besides = [name for name in tool if name in _BY_FIELD]
+    return [_built_in(tool) if kind == _BUILT_IN else kind or "custom", *besides]

@@ -92,18 +92,25 @@ def test_a_tier_reserves_its_own_rates_and_never_less_than_the_base(field: str):
     [
         ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, 3),
         ({"tools": [{"type": "web_search"}]}, SEARCHES),
-        ({"tools": [{"type": "web_search"}], "max_tool_calls": 2}, 2),
+        ({"input": "x", "tools": [{"type": "web_search"}], "max_tool_calls": 2}, 2),
+        # A bound that the provider ignores bounds nothing.
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 0}, SEARCHES),
+        ({"tools": [{"type": "web_search", "max_uses": 0}]}, SEARCHES),
+        ({"tools": [{"type": "web_search_preview_2025_03_11", "max_uses": 0}]}, SEARCHES),
+        ({"tools": [{"type": None, "googleSearch": {}}]}, SEARCHES),
+        ({"tools": [{"name": "x", "googleSearch": {}}]}, SEARCHES),
+        ({"tools": [{"type": "function", "name": "x", "google_search": {}}]}, SEARCHES),
         ({"tools": [{"googleSearch": {}}]}, SEARCHES),
         ({"tools": [_built_in("$web_search")]}, SEARCHES),
         (_inside(_built_in("$web_search")), SEARCHES),
-        ({"tools": [_built_in("$web_search")], "max_tool_calls": 2}, 2),
+        ({"tools": [_built_in("$web_search")], "max_tool_calls": 2}, SEARCHES),
         ({"web_search_options": {}}, 1),
         ({"search_parameters": {"mode": "on"}}, SEARCHES),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 0),
         ({"tools": [{"name": "f", "input_schema": {}}]}, 0),
         ({"tools": [{"functionDeclarations": [{}], "codeExecution": {}}]}, 0),
         (_inside({"type": "web_search"}), SEARCHES),
-        (_inside(_inside({"type": "web_search", "max_uses": 4})["tools"][0]), 4),
+        (_inside(_inside({"type": "web_search_20260101", "max_uses": 4})["tools"][0]), 4),
         (_inside({"type": "function", "name": "f"}), 0),
     ],
 )
@@ -116,10 +123,10 @@ def test_searches_are_reserved(fields: dict[str, Any], searches: int):
 def test_a_bound_on_calls_of_tools_is_a_whole_number():
     """In another spelling a provider might read more than was reserved."""
     for said in (b"1e5", b"100.0", b"-1", b"1234567890", b'"7"', b"true"):
-        body = b'{"tools": [{"type": "web_search"}], "max_tool_calls": %b}' % said
-        refused = multipliers_of(body)
-        assert isinstance(refused, Refusal), said
-        assert refused.param == "max_tool_calls"
+        for name in ("max_tool_calls", "thinking_budget"):
+            refused = multipliers_of(b'{"%b": %b}' % (name.encode(), said))
+            assert isinstance(refused, Refusal), said
+            assert refused.param == name
     for said in (b"0", b"999999999", b"null"):
         assert not isinstance(multipliers_of(b'{"max_tool_calls": %b}' % said), Refusal), said
 
@@ -134,8 +141,12 @@ def test_what_costs_nothing_but_tokens_is_not_refused():
 @for_each("name", UNKNOWN)
 def test_fields_that_multiply_in_unknown_ways_are_named(name: str):
     assert _read(**{name: 4}).unknown == (name,)
-    for nothing in (1, None, False):
+    for nothing in (None, False):
         assert _read(**{name: nothing}).unknown == ()
+    # One answer is none more, where the field is a number; where it is none, it may mean yes.
+    one = () if name.startswith(("num_", "beam_", "candidate")) else (name,)
+    for said in (1, 1.0):
+        assert _read(**{name: said}).unknown == one
     refusal = unknown_multiplier(_read(**{name: 4}), Load(1, 1), [PRICE], 0)
     assert refusal is not None
     assert refusal.param == name
@@ -150,6 +161,9 @@ def test_fields_that_multiply_in_unknown_ways_are_named(name: str):
         {"googleMaps": {}},
         {"type": "what_comes_next"},
         {"type": "shell", "environment": {"type": "container_auto"}},
+        {"type": "shell", "environment": {"type": "container_auto", "domains": ["local"]}},
+        {"type": "shell", "environment": {"local": {"type": "local"}}},
+        {"type": "shell", "environment": None},
         {"type": "builtin_function", "function": {"name": "$what_comes_next"}},
         {"type": "builtin_function", "function": {"name": "web_search"}},
         {"type": "builtin_function"},
@@ -174,6 +188,9 @@ def test_paid_tools_of_unknown_price_are_named(tool: dict[str, Any]):
         b'[{"type":"builtin_function","function":{"name":"f","name":"$web_search"}}]',
         b'[{"type":"builtin_function","function":{"Name":"$web_search"}}]',
         b'[{"type":"builtin_function","function":["$web_search"]}]',
+        b'[{"type":"shell","environment":{"type":"container_auto","type":"local"}}]',
+        b'[{"type":"shell","environment":{"Type":"container_auto","type":"local"}}]',
+        b'[{"type":"shell","environment":"local"}]',
         b'{"type":"web_search"}',
         b"[" + b",".join([b'{"type":"function"}'] * (MOST_TOOLS + 1)) + b"]",
         b'[{"tools":' * (MOST_LEVELS + 1) + b"[]" + b"}]" * (MOST_LEVELS + 1),

@@ -57,9 +57,7 @@ def test_plugins_are_of_unknown_cost_but_for_the_free_ones(body: tuple[bytes, tu
     assert read.unknown == body[1]
 
 
-@for_each(
-    "given", [(b"38912", 38912), (b"0", 0), (b"null", 0), (b"-1", 0), (b'"9"', 0), (b"9" * 99, 0)]
-)
+@for_each("given", [(b"38912", 38912), (b"0", 0), (b"null", 0), (b"999999999", 999_999_999)])
 def test_what_a_model_thinks_beside_its_maximum_is_reserved(given: tuple[bytes, int]):
     read = multipliers_of(b'{"thinking_budget": %s}' % given[0])
     assert isinstance(read, Multipliers)
