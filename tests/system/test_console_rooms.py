@@ -15,6 +15,8 @@ from xairouter.clock import format_id, made_at_ms, now_ms
 from xairouter.custody.formats import is_api_key
 from xairouter.domain.records import UsageRecord
 from xairouter.domain.slots import LIVES_MS, SlotPurpose
+from xairouter.errors import ErrorCode, ManageError
+from xairouter.manage import usage
 from xairouter.storage import records
 
 pytestmark = pytest.mark.shared_rig
@@ -751,6 +753,19 @@ async def test_live_figures_say_what_is_new_and_miss_nothing_after_a_cut(rig: Ri
     member = (await rig.ask("POST", "/api/v1/accounts", {"name": "m"})).json()["api_key"]
     browser = await signed_in(rig, member)
     assert "id: 0" in await listen("", 60, b"id: 0")
+
+
+async def test_a_live_stream_ends_where_too_many_read_and_comes_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async def refuse(*_: object) -> int:
+        raise ManageError(ErrorCode.RATE_LIMITED, "Too many reads of this owner wait.")
+
+    browser = await signed_in(rig)
+    monkeypatch.setattr(usage, "count_records", refuse)
+    headers = {"cookie": browser.cookie}
+    async with rig.session.get(f"{rig.url}/console/live", headers=headers) as reply:
+        assert (reply.status, await reply.read()) == (200, b"")
 
 
 async def test_a_live_stream_ends_with_its_session(rig: Rig):

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from xairouter.console.visit import SECURITY_HEADERS, Visit
 from xairouter.domain.calls import Refusal
-from xairouter.errors import StorageError
+from xairouter.errors import ManageError, StorageError
 from xairouter.manage import usage
 
 EVERY_SECONDS = 1.0
@@ -45,8 +45,8 @@ async def _events(visit: Visit, seen: str) -> AsyncIterator[str]:
             elif beat >= BEAT_SECONDS:
                 beat = 0.0
                 yield ": still here\n\n"
-    except StorageError:
-        # The browser asks again by itself, until the database is back.
+    except (StorageError, ManageError):
+        # The browser asks again by itself: the database is away, or very many ask at once.
         return
 
 
