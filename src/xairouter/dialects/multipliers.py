@@ -121,14 +121,16 @@ def multipliers_in_steps(top: Top) -> Steps[Multipliers | Refusal]:
     return _multipliers(picked(top, _Body))
 
 
-def _no_number(read: _Body) -> Refusal | None:
-    """A refusal where a provider may read another number than is read here."""
-    for name in ("max_tool_calls", "thinking_budget"):
-        given = bytes(getattr(read, name))
-        if given not in _ABSENT and not (given.isdigit() and len(given) < 10):
-            sentence = f"The field `{name}` must be a whole number."
-            return Refusal(ErrorCode.INVALID_REQUEST, sentence, name)
-    return None
+_NO_NUMBER = Refusal(
+    ErrorCode.INVALID_REQUEST,
+    "The field `max_tool_calls` must be a whole number.",
+    "max_tool_calls",
+)
+
+
+def _is_whole(raw: bytes) -> bool:
+    """Whether a provider reads the number that is read here, if there is one."""
+    return raw in _ABSENT or (raw.isdigit() and len(raw) < 10)
 
 
 def _multipliers(read: _Body) -> Steps[Multipliers | Refusal]:
@@ -152,9 +154,8 @@ def _multipliers(read: _Body) -> Steps[Multipliers | Refusal]:
             asked[name] = _WORD.decode(raw)
     unknown = _unknown(read)
     kinds = tuple(_kinds(read, unknown))
-    refused = _no_number(read)
-    if refused is not None:
-        return refused
+    if not _is_whole(bytes(read.max_tool_calls)):
+        return _NO_NUMBER
     # It bounds calls in Responses alone, whose requests have an input.
     tools = Tools(bytes(read.max_tool_calls) if bytes(read.input) not in _ABSENT else b"")
     yield
@@ -191,12 +192,14 @@ def _unknown(read: _Body) -> list[str]:
     if bytes(read.prompt)[:1] == b"{":
         # A prompt that the provider keeps, with texts and tools that are not seen here.
         found.append("prompt")
+    if not _is_whole(bytes(read.thinking_budget)):
+        found.append("thinking_budget")
     return found
 
 
 def _thinking(raw: bytes) -> int:
     """Qwen's: beside the maximum of output, which does not bound what the model thinks."""
-    return int(raw) if raw.isdigit() else 0
+    return int(raw) if raw.isdigit() and _is_whole(raw) else 0
 
 
 def _predicted(raw: bytes) -> int:

@@ -69,7 +69,7 @@ _BY_FIELD = frozenset(
 """Fields that are tools of Gemini's which are billed (ai.google.dev/api/caching#Tool, and Vertex's)."""
 _GOVERNED = ("type", "max_uses", "tools")
 _RAW = {"type": msgspec.Raw, "max_uses": msgspec.Raw, "tools": msgspec.Raw}
-_IS_BOUNDED = re.compile(r"web_search_\d{8}")
+_IS_BOUNDED = re.compile(r"web_search_[0-9]{8}")
 """Anthropic's kinds of searches, of which ``max_uses`` bounds the uses; others ignore it."""
 _IS_EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _TOOL = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -126,8 +126,9 @@ class Tools:
             if refused or isinstance(read_object(raw, _GOVERNED, _RAW), Refusal):
                 return False
             tool = _TOOL.decode(raw)
-            is_hosted = _is_hosted(tool)
             for kind in _kinds(tool):
+                # Other tools, such as OpenAI's computer, have environments of other meanings.
+                is_hosted = kind == "shell" and _is_hosted(tool)
                 if is_hosted or not (kind.startswith(_AT_CLIENT) or _is_client_search(kind, tool)):
                     self.reads = True
                 if kind.startswith(_SEARCHES):
@@ -174,5 +175,5 @@ def _kinds(tool: dict[str, msgspec.Raw]) -> list[str]:
     kind = _KIND.decode(tool["type"]) if "type" in tool else None
     if kind is None and not ("name" in tool or "function" in tool):
         return [name for name in tool if name not in _FREE and name != "type"]
-    besides = [name for name in tool if name in _BY_FIELD]
+    besides = [name for name in tool if name in _BY_FIELD and bytes(tool[name]) != b"null"]
     return [_built_in(tool) if kind == _BUILT_IN else kind or "custom", *besides]

@@ -107,6 +107,9 @@ def test_a_tier_reserves_its_own_rates_and_never_less_than_the_base(field: str):
         ({"web_search_options": {}}, 1),
         ({"search_parameters": {"mode": "on"}}, SEARCHES),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 0),
+        ({"tools": [{"type": "function", "function": {"name": "f"}, "retrieval": None}]}, 0),
+        ({"tools": [{"type": "function", "name": "f", "environment": "production"}]}, 0),
+        ({"tools": [{"type": "computer_use_preview", "environment": "browser"}]}, 0),
         ({"tools": [{"name": "f", "input_schema": {}}]}, 0),
         ({"tools": [{"functionDeclarations": [{}], "codeExecution": {}}]}, 0),
         (_inside({"type": "web_search"}), SEARCHES),
@@ -123,10 +126,12 @@ def test_searches_are_reserved(fields: dict[str, Any], searches: int):
 def test_a_bound_on_calls_of_tools_is_a_whole_number():
     """In another spelling a provider might read more than was reserved."""
     for said in (b"1e5", b"100.0", b"-1", b"1234567890", b'"7"', b"true"):
-        for name in ("max_tool_calls", "thinking_budget"):
-            refused = multipliers_of(b'{"%b": %b}' % (name.encode(), said))
-            assert isinstance(refused, Refusal), said
-            assert refused.param == name
+        refused = multipliers_of(b'{"max_tool_calls": %b}' % said)
+        assert isinstance(refused, Refusal), said
+        assert refused.param == "max_tool_calls"
+        thinks = multipliers_of(b'{"thinking_budget": %b}' % said)
+        assert isinstance(thinks, Multipliers), said
+        assert thinks.unknown == ("thinking_budget",)
     for said in (b"0", b"999999999", b"null"):
         assert not isinstance(multipliers_of(b'{"max_tool_calls": %b}' % said), Refusal), said
 
